@@ -1,0 +1,1 @@
+//! Raw payload to log.

@@ -1,0 +1,23 @@
+//! What crosses a process boundary: the types that Kafka, the stores, the API and the dataflow agree on.
+//!
+//! Nothing here does I/O, reads a clock or starts a thread, so every other crate can depend on it cheaply.
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`log`] | one log line as the product stores it, and batches of them |
+//! | [`level`] | the six levels and the spellings that map to them |
+//! | [`dead_letter`] | a payload that could not become a log, and why |
+//! | [`sums`] | the monoid that every aggregate is made of |
+//! | [`window`] | 5-minute window arithmetic, the only copy |
+//! | [`position`] | where a sink stands in the input |
+//! | [`anomaly`] | episodes, their states, and what happened to them |
+//! | [`commit`] | all that one closed epoch changes, and the snapshot a restart begins with |
+
+pub mod anomaly;
+pub mod commit;
+pub mod dead_letter;
+pub mod level;
+pub mod log;
+pub mod position;
+pub mod sums;
+pub mod window;
