@@ -1,1 +1,134 @@
-//! Commits.
+//! All that one closed epoch changes, and the snapshot that a restart begins with.
+//!
+//! ```text
+//!   dataflow ── EpochCommit ──▶ store: one transaction    (fenced by `sequence`)
+//!   dataflow ◀── Snapshot ───── store: at start, under the lease
+//! ```
+
+use crate::anomaly::{Episode, EpisodeChange};
+use crate::position::{Positions, TopicPartition};
+use crate::sums::Sums;
+use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How far event time has come. See docs/ARCHITECTURE.md, "Time".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockState {
+    /// Event time reached, microseconds. Never goes back.
+    pub clock_us: i64,
+    /// Event time up to which windows are final, microseconds.
+    pub watermark_us: i64,
+    /// Wall time of the tick that reached it, microseconds: silence goes on counting through a downtime.
+    pub wall_us: i64,
+    /// Each partition's own event time, microseconds.
+    pub partitions: BTreeMap<TopicPartition, i64>,
+}
+
+/// What the record before a position looked like, to notice a topic that was deleted and made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Kafka record time, milliseconds.
+    pub record_time_ms: i64,
+    /// 64-bit hash of the payload.
+    pub payload_hash: i64,
+}
+
+/// Counts that one epoch adds to an hour of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourlyDelta {
+    /// Start of the hour, epoch seconds.
+    pub hour: i64,
+    pub service: CompactString,
+    pub logs: i64,
+    pub errors: i64,
+}
+
+/// What one closed epoch (or several, merged) changes. The store applies all of it or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochCommit {
+    /// The newest epoch inside.
+    pub epoch: u64,
+    /// Next offsets of the partitions that moved.
+    pub positions: Positions,
+    /// Of the record before each position in `positions`.
+    pub fingerprints: BTreeMap<TopicPartition, Fingerprint>,
+    pub clock: ClockState,
+    /// Changes of the sums per (service, second); consolidated, no zero. The empty service is the whole stream.
+    pub seconds: Vec<(CompactString, i64, Sums)>,
+    /// Sums of seconds before this one are no longer needed.
+    pub forget_seconds_before: i64,
+    pub hourly: Vec<HourlyDelta>,
+    /// Detector state per service as opaque bytes; `None`: the service gave up its slot. Empty: it holds a slot and
+    /// has no state yet.
+    pub detectors: Vec<(CompactString, Option<Vec<u8>>)>,
+    pub episodes: Vec<EpisodeChange>,
+}
+
+impl EpochCommit {
+    /// Folds a later commit into this one, so that epochs merge while the store is busy.
+    pub fn merge(&mut self, later: EpochCommit) {
+        self.epoch = later.epoch;
+        self.positions.extend(later.positions);
+        self.fingerprints.extend(later.fingerprints);
+        self.clock = later.clock;
+        self.forget_seconds_before = later.forget_seconds_before;
+        self.seconds.extend(later.seconds);
+        self.hourly.extend(later.hourly);
+        self.detectors.extend(later.detectors);
+        self.episodes.extend(later.episodes);
+    }
+
+    /// Sums up what merging left side by side, so that each key is written once. Episode changes stay apart: each is
+    /// an event of its own.
+    pub fn consolidate(&mut self) {
+        let mut seconds: BTreeMap<(CompactString, i64), Sums> = BTreeMap::new();
+        let keep = self.forget_seconds_before;
+        for (service, second, sums) in self.seconds.drain(..).filter(|(_, second, _)| *second >= keep) {
+            *seconds.entry((service, second)).or_default() += sums;
+        }
+        seconds.retain(|_, sums| !sums.is_empty());
+        self.seconds = seconds.into_iter().map(|((service, second), sums)| (service, second, sums)).collect();
+
+        let mut hourly: BTreeMap<(i64, CompactString), (i64, i64)> = BTreeMap::new();
+        for delta in self.hourly.drain(..) {
+            let sum = hourly.entry((delta.hour, delta.service)).or_default();
+            *sum = (sum.0 + delta.logs, sum.1 + delta.errors);
+        }
+        hourly.retain(|_, sum| *sum != (0, 0));
+        let delta = |((hour, service), (logs, errors))| HourlyDelta { hour, service, logs, errors };
+        self.hourly = hourly.into_iter().map(delta).collect();
+
+        let newest: BTreeMap<_, _> = self.detectors.drain(..).collect();
+        self.detectors = newest.into_iter().collect();
+    }
+
+    /// Memory that the commit holds on to, roughly, bytes.
+    pub fn bytes(&self) -> usize {
+        let detectors: usize = self.detectors.iter().map(|(_, state)| state.as_ref().map_or(0, Vec::len) + 64).sum();
+        self.seconds.len() * 64 + self.hourly.len() * 64 + self.episodes.len() * 1024 + detectors
+    }
+
+    /// Whether nothing but the clock and the epoch moved.
+    pub fn only_ticks(&self) -> bool {
+        self.positions.is_empty()
+            && self.seconds.is_empty()
+            && self.hourly.is_empty()
+            && self.detectors.is_empty()
+            && self.episodes.is_empty()
+    }
+}
+
+/// What the store holds of a pipeline: where to go on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Next offsets of the aggregates; empty for a new pipeline.
+    pub positions: Positions,
+    pub fingerprints: BTreeMap<TopicPartition, Fingerprint>,
+    /// `None` for a new pipeline.
+    pub clock: Option<ClockState>,
+    pub seconds: Vec<(CompactString, i64, Sums)>,
+    pub detectors: Vec<(CompactString, Vec<u8>)>,
+    /// Episodes that are not closed, and closed ones that late data can still change.
+    pub episodes: Vec<Episode>,
+}
