@@ -1,0 +1,26 @@
+"""Every service and tool, in the order of starting: one that reads another's ports comes after it."""
+
+from .core import Service
+from .services.kafka import Kafka
+from .services.postgres import Postgres
+from .services.prometheus import Alertmanager, Prometheus
+from .services.redis import Redis
+from .services.tools import CargoDeny, Kcat, Python, Shellcheck, Tarpaulin
+from .services.toxiproxy import Toxiproxy
+
+SERVICES: tuple[Service, ...] = (
+    Kafka(),
+    Postgres(),
+    Redis(),
+    Alertmanager(),
+    Prometheus(),
+    Toxiproxy(),
+    Kcat(),
+    Python(),
+    Shellcheck(),
+    CargoDeny(),
+    Tarpaulin(),
+)
+
+# What the tests of this repository need.
+FOR_TESTS = ("kafka", "postgres", "toxiproxy", "kcat", "python")
