@@ -1,1 +1,20 @@
-//! isolation forest
+#![doc = include_str!("../README.md")]
+
+mod algorithm;
+mod arena;
+mod error;
+mod forest;
+mod hyperparams;
+mod number;
+#[cfg(feature = "sklearn")]
+mod sklearn;
+#[cfg(feature = "serde")]
+mod stored;
+mod tree;
+
+pub use error::{Error, Result};
+pub use forest::IsolationForest;
+pub use hyperparams::{
+    Contamination, IsolationForestParams, IsolationForestValidParams, MaxFeatures, MaxSamples,
+};
+pub use number::average_path_length;
