@@ -1,3 +1,31 @@
 //! The pure part of the product: what logs mean. No I/O, no wall clock, no tokio.
+//!
+//! In the order in which a log goes through them:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`parse`] | payload bytes → a log, or why not |
+//! | [`fold`] | logs → one partial sum per service, second and epoch |
+//! | [`clock`] | event times → the clock and the watermark |
+//! | [`admit`] | which services have state of their own |
+//! | [`window`] | partial sums → rolling 5-minute windows |
+//! | [`hourly`] | partial sums → hourly counts |
+//! | [`baseline`], [`rules`], [`detector`] | what is normal, what is not, and for how long |
+//! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
+//! | [`window_rows`] | final windows as rows |
+
+pub mod admit;
+pub mod baseline;
+pub mod clock;
+pub mod detect;
+pub mod detector;
+pub mod episodes;
+pub mod fold;
+pub mod hourly;
 pub mod parse;
+pub mod record;
+pub mod rules;
 pub mod settings;
+pub mod sums;
+pub mod window;
+pub mod window_rows;

@@ -1,0 +1,383 @@
+//! Detection in the dataflow: which services to look at, and what each of them came to.
+//!
+//! ```text
+//!   seconds ──▶ final windows   ── Detector::fold ─▶ findings ─┐
+//!   rolling ──▶ the open window ── Detector::peek ─▶ alarms ───┼─ reconcile ─▶ episode changes
+//!   ticks   ──▶ deadlines                                      └─ checkpoints ─▶ detector states
+//! ```
+//!
+//! Only services whose sums changed or whose deadline has come are looked at. Each has two states: `base`, as of
+//! watermark − `max_lateness`, where no late log can reach, and `head`, as of the watermark. A late log winds the
+//! service back to `base` and folds it anew.
+
+use crate::detector::{Detector, Finding};
+use crate::episodes::{Evaluation, reconcile};
+use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
+use crate::settings;
+use crate::sums::{Diff, Sums, sums};
+use crate::window::{RollingTrace, SecondsTrace};
+use compact_str::CompactString;
+use differential_dataflow::operators::arrange::Arranged;
+use differential_dataflow::trace::cursor::{Cursor, cursor_list};
+use differential_dataflow::trace::{Navigable, TraceReader};
+use smartlog_schema::anomaly::{Episode, EpisodeChange, Status};
+use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
+use std::collections::{BTreeMap, BTreeSet};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::AntichainRef;
+
+/// What detection needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub time: settings::Time,
+    pub detection: settings::Detection,
+}
+
+/// One service's state.
+#[derive(Debug)]
+struct Service {
+    base: Detector,
+    head: Detector,
+    /// Episodes that ended after `base`.
+    ended: Vec<Finding>,
+    published: Vec<Episode>,
+    /// When to look again though nothing changes, final second.
+    due: i64,
+}
+
+/// What one look at a service needs from outside.
+struct Look<'a> {
+    tick: &'a Tick,
+    /// The service's sums, ascending by second.
+    seconds: &'a [(i64, Sums)],
+    /// Over the open window.
+    rolling: Sums,
+    /// The earliest second that changed since the last look.
+    changed: Option<i64>,
+}
+
+impl Service {
+    fn new(first_second: i64) -> Self {
+        let base = Detector::new(first_second);
+        Service { head: base.clone(), base, ended: Vec::new(), published: Vec::new(), due: i64::MIN }
+    }
+
+    fn restored(base: Detector) -> Self {
+        Service { head: base.clone(), base, ended: Vec::new(), published: Vec::new(), due: i64::MIN }
+    }
+
+    /// The first second that a look may need.
+    fn needs_from(&self) -> i64 {
+        self.base.at() - WINDOW_SECONDS
+    }
+
+    /// Looks at the service: what changed in its episodes, and whether `base` moved.
+    fn look(&mut self, name: &CompactString, look: &Look<'_>, settings: &Settings) -> (Vec<EpisodeChange>, bool) {
+        let final_through = look.tick.final_through();
+        self.rewind_if_late(look);
+        let ended = self.head.fold(look.seconds, final_through, &settings.detection);
+        self.ended.extend(ended);
+        let end = provisional_end(look.tick.clock_second());
+        let alarms = if look.tick.ended { Vec::new() } else { self.head.peek(look.rolling, end, &settings.detection) };
+        let findings: Vec<Finding> = self.ended.iter().copied().chain(self.head.open()).collect();
+        let evaluation = Evaluation {
+            service: Some(name).filter(|name| **name != WHOLE_STREAM),
+            findings: &findings,
+            alarms: &alarms,
+            final_through,
+            provisional_end: end,
+            clock_us: look.tick.clock.clock_us,
+            last: look.tick.ended,
+        };
+        let changes = reconcile(&mut self.published, &evaluation);
+        let moved = self.move_base(look.seconds, final_through, settings);
+        self.due = self.next_due(look.seconds, final_through, settings);
+        (changes, moved)
+    }
+
+    fn rewind_if_late(&mut self, look: &Look<'_>) {
+        let Some(changed) = look.changed else { return };
+        if self.base.is_fresh() && changed < self.base.at() {
+            self.base = Detector::new(changed);
+        }
+        if changed < self.head.at() {
+            self.head = self.base.clone();
+            self.ended.clear();
+        }
+    }
+
+    /// Moves `base` on in steps of a minute, up to where late logs can still reach.
+    fn move_base(&mut self, seconds: &[(i64, Sums)], final_through: i64, settings: &Settings) -> bool {
+        let reach = floor_to(final_through - settings.time.max_lateness, MINUTE);
+        if reach <= self.base.at() {
+            return false;
+        }
+        self.base.fold(seconds, reach, &settings.detection);
+        self.ended.retain(|finding| finding.ended_at > Some(reach));
+        self.published.retain(|episode| match episode.status {
+            Status::Provisional | Status::Open => true,
+            Status::Resolved | Status::Expired => episode.ended_at > Some(reach),
+            Status::Retracted => episode.key.first_raised_at > reach,
+        });
+        true
+    }
+
+    fn next_due(&self, seconds: &[(i64, Sums)], final_through: i64, settings: &Settings) -> i64 {
+        let first_from = |second: i64| seconds.get(seconds.partition_point(|(s, _)| *s < second)).map(|(s, _)| *s);
+        let enters = first_from(final_through).map(|second| second + 1);
+        let leaves = first_from(final_through - WINDOW_SECONDS).map(|second| second + WINDOW_SECONDS + 1);
+        let provisional = self.published.iter().filter(|episode| episode.status == Status::Provisional);
+        let decided = provisional.map(|episode| episode.key.first_raised_at.max(final_through + 1)).min();
+        let base_moves = self.base.at() + settings.time.max_lateness + MINUTE;
+        let deadlines = [enters, leaves, self.head.deadline(&settings.detection), decided, Some(base_moves)];
+        deadlines.into_iter().flatten().fold(i64::MAX, i64::min)
+    }
+
+    /// Whether nothing is left to tell or to expect.
+    fn is_retired(&self, settings: &Settings) -> bool {
+        !self.base.is_fresh()
+            && self.base.at() - self.base.last_seen() >= settings.detection.retire_after
+            && self.published.is_empty()
+            && self.base.last_seen() == self.head.last_seen()
+    }
+}
+
+/// All services of one worker.
+struct Services {
+    settings: Settings,
+    services: BTreeMap<CompactString, Service>,
+    /// Services by the final second at which they want to be looked at.
+    due: BTreeMap<i64, BTreeSet<CompactString>>,
+}
+
+impl Services {
+    fn restore(&mut self, seed: Keyed) {
+        match seed {
+            Keyed::SeedDetector { service, state } => {
+                if let Ok(base) = Detector::from_bytes(&state, &self.settings.detection) {
+                    self.schedule(&service, base.at());
+                    self.services.insert(service, Service::restored(base));
+                }
+            }
+            Keyed::SeedEpisode(episode) => {
+                let name = episode.key.service.clone().unwrap_or_else(|| WHOLE_STREAM.clone());
+                let first = episode.key.first_raised_at;
+                self.services.entry(name).or_insert_with(|| Service::new(first)).published.push(*episode);
+            }
+            Keyed::Partial(_) | Keyed::SeedSecond(_) => {}
+        }
+    }
+
+    fn schedule(&mut self, service: &CompactString, due: i64) {
+        if due < i64::MAX {
+            self.due.entry(due).or_default().insert(service.clone());
+        }
+    }
+
+    /// The services whose deadline has come.
+    fn take_due(&mut self, final_through: i64) -> BTreeSet<CompactString> {
+        let later = self.due.split_off(&(final_through + 1));
+        std::mem::replace(&mut self.due, later).into_values().flatten().collect()
+    }
+
+    fn look(&mut self, name: &CompactString, look: &Look<'_>, out: &mut Vec<Change>) {
+        let first = look.changed.or(look.seconds.first().map(|(second, _)| *second));
+        let Some(first) = first.or_else(|| self.services.contains_key(name).then_some(0)) else { return };
+        let service = self.services.entry(name.clone()).or_insert_with(|| Service::new(first));
+        let old_due = service.due;
+        let (changes, moved) = service.look(name, look, &self.settings);
+        out.extend(changes.into_iter().map(|change| Change::Episode(Box::new(change))));
+        if service.is_retired(&self.settings) {
+            self.services.remove(name);
+        } else {
+            if moved && let Ok(state) = service.base.to_bytes() {
+                out.push(Change::Detector { service: name.clone(), state: Some(state) });
+            }
+            let due = service.due;
+            self.schedule(name, due);
+        }
+        if let Some(waiting) = self.due.get_mut(&old_due).filter(|_| self.services.get(name).map(|s| s.due) != Some(old_due)) {
+            waiting.remove(name);
+        }
+    }
+}
+
+/// Sums per second of `service` from `from` on, and over the open window, as of `epoch`.
+struct Reader<'a> {
+    seconds: &'a mut SecondsTrace,
+    rolling: &'a mut RollingTrace,
+    epoch: Epoch,
+}
+
+impl Reader<'_> {
+    /// Calls `read` for every service in `wanted` (ascending) with its sums.
+    fn each(
+        &mut self,
+        wanted: &BTreeMap<CompactString, Wanted>,
+        mut read: impl FnMut(&CompactString, &Wanted, &[(i64, Sums)], Sums),
+    ) {
+        let everything = AntichainRef::new(&[]);
+        let (mut seconds, seconds_in) = cursor_list(self.seconds.batches_through(everything).unwrap_or_default());
+        let (mut rolling, rolling_in) = cursor_list(self.rolling.batches_through(everything).unwrap_or_default());
+        let mut sums_by_second = Vec::new();
+        for (service, want) in wanted {
+            sums_by_second.clear();
+            seconds.seek_key(&seconds_in, service);
+            if seconds.get_key(&seconds_in) == Some(service) {
+                seconds.seek_val(&seconds_in, &want.from);
+                while let Some(&second) = seconds.get_val(&seconds_in) {
+                    let total = accumulate(|add| seconds.map_times(&seconds_in, |t, d| add(*t, *d)), self.epoch);
+                    if !total.is_empty() {
+                        sums_by_second.push((second, total));
+                    }
+                    seconds.step_val(&seconds_in);
+                }
+            }
+            rolling.seek_key(&rolling_in, service);
+            let mut open = Sums::default();
+            if rolling.get_key(&rolling_in) == Some(service) {
+                open = accumulate(|add| rolling.map_times(&rolling_in, |t, d| add(*t, *d)), self.epoch);
+            }
+            read(service, want, &sums_by_second, open);
+        }
+    }
+
+    /// Lets the traces forget what no later reader will ask for.
+    fn compact(&mut self) {
+        let frontier = [self.epoch + 1];
+        self.seconds.set_logical_compaction(AntichainRef::new(&frontier));
+        self.seconds.set_physical_compaction(AntichainRef::new(&frontier));
+        self.rolling.set_logical_compaction(AntichainRef::new(&frontier));
+        self.rolling.set_physical_compaction(AntichainRef::new(&frontier));
+    }
+}
+
+fn accumulate(visit: impl FnOnce(&mut dyn FnMut(Epoch, Diff)), epoch: Epoch) -> Sums {
+    let mut total = Sums::default();
+    visit(&mut |time, diff| {
+        if time <= epoch {
+            total += sums(diff);
+        }
+    });
+    total
+}
+
+/// Why a service is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    changed: Option<i64>,
+    from: i64,
+}
+
+/// Judges every service of this worker whenever there is a reason to.
+pub fn detect<'scope>(
+    seconds: Arranged<'scope, SecondsTrace>,
+    rolling: Arranged<'scope, RollingTrace>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
+    seeds: StreamVec<'scope, Epoch, Keyed>,
+    settings: Settings,
+) -> StreamVec<'scope, Epoch, Change> {
+    let mut builder = OperatorBuilder::new("detect".to_owned(), ticks.scope());
+    let mut seconds_in = builder.new_input(seconds.stream, Pipeline);
+    let mut rolling_in = builder.new_input(rolling.stream, Pipeline);
+    let mut ticks_in = builder.new_input(ticks, Pipeline);
+    let mut seeds_in = builder.new_input(seeds, Pipeline);
+    let (changes_out, changes) = builder.new_output();
+    let mut changes_out = OutputBuilder::from(changes_out);
+    let (mut seconds_trace, mut rolling_trace) = (seconds.trace, rolling.trace);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut all = Services { settings, services: BTreeMap::new(), due: BTreeMap::new() };
+        // What changed and is not looked at yet: service → earliest second.
+        let mut changed: BTreeMap<CompactString, Option<i64>> = BTreeMap::new();
+        let mut ticks: BTreeMap<Epoch, (Capability<Epoch>, Tick)> = BTreeMap::new();
+        move |frontiers| {
+            seeds_in.for_each(|_, data| data.drain(..).for_each(|seed| all.restore(seed)));
+            seconds_in.for_each(|_, spans| {
+                for batch in spans.drain(..).filter_map(|span| span.inner) {
+                    let mut cursor = batch.cursor();
+                    while let Some(service) = cursor.get_key(&batch) {
+                        let first = additions(&mut cursor, &batch).next();
+                        if let Some(first) = first {
+                            let earliest = changed.entry(service.clone()).or_default();
+                            *earliest = Some(earliest.map_or(first, |e| e.min(first)));
+                        }
+                        cursor.step_key(&batch);
+                    }
+                }
+            });
+            rolling_in.for_each(|_, spans| {
+                for batch in spans.drain(..).filter_map(|span| span.inner) {
+                    let mut cursor = batch.cursor();
+                    while let Some(service) = cursor.get_key(&batch) {
+                        changed.entry(service.clone()).or_default();
+                        cursor.step_key(&batch);
+                    }
+                }
+            });
+            ticks_in.for_each(|cap, data| {
+                if let (Some(cap), Some(tick)) = (cap.retain_least(0), data.drain(..).next_back()) {
+                    ticks.insert(*cap.time(), (cap, tick));
+                }
+            });
+            // Several closed epochs are looked at together, as of the last.
+            let mut newest = None;
+            while let Some(entry) = ticks.first_entry() {
+                if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
+                    break;
+                }
+                newest = Some(entry.remove());
+            }
+            let Some((cap, tick)) = newest.filter(|(_, tick)| tick.is_known()) else { return };
+            let wanted = wanted(&mut all, std::mem::take(&mut changed), &tick);
+            let mut out = Vec::new();
+            let mut reader =
+                Reader { seconds: &mut seconds_trace, rolling: &mut rolling_trace, epoch: *cap.time() };
+            reader.each(&wanted, |service, want, seconds, rolling| {
+                let look = Look { tick: &tick, seconds, rolling, changed: want.changed };
+                all.look(service, &look, &mut out);
+            });
+            reader.compact();
+            changes_out.activate().session(&cap).give_iterator(out.into_iter());
+        }
+    });
+    changes
+}
+
+/// The seconds under the cursor's key to which something was added; what is only forgotten does not count.
+fn additions<'a, C>(cursor: &'a mut C, storage: &'a C::Storage) -> impl Iterator<Item = i64> + 'a
+where
+    C: for<'k> Cursor<Val<'k> = &'k i64, DiffGat<'k> = &'k Diff>,
+{
+    std::iter::from_fn(move || {
+        while let Some(&second) = cursor.get_val(storage) {
+            let mut added = false;
+            cursor.map_times(storage, |_, diff| added |= diff.0 > 0);
+            cursor.step_val(storage);
+            if added {
+                return Some(second);
+            }
+        }
+        None
+    })
+}
+
+fn wanted(
+    all: &mut Services,
+    changed: BTreeMap<CompactString, Option<i64>>,
+    tick: &Tick,
+) -> BTreeMap<CompactString, Wanted> {
+    let due = all.take_due(tick.final_through());
+    let everybody = all.services.keys().filter(|_| tick.ended).cloned();
+    let mut names: BTreeMap<CompactString, Option<i64>> = due.into_iter().chain(everybody).map(|s| (s, None)).collect();
+    names.extend(changed);
+    let from = |service: &CompactString, changed: Option<i64>| {
+        let needed = all.services.get(service).map(Service::needs_from);
+        needed.unwrap_or(i64::MIN).min(changed.unwrap_or(i64::MAX).saturating_sub(WINDOW_SECONDS))
+    };
+    names.into_iter().map(|(name, changed)| (name.clone(), Wanted { changed, from: from(&name, changed) })).collect()
+}

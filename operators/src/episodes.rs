@@ -1,0 +1,261 @@
+//! From what detection finds to what people see: matches findings and alarms with the episodes already published, and
+//! says what changed.
+//!
+//! ```text
+//!   final windows ──▶ findings ─┐
+//!                               ├─ reconcile ──▶ raised, opened, updated, resolved, expired, retracted, reopened
+//!   open window ────▶ alarms ───┘      ▲ │
+//!                                      │ ▼
+//!                              published episodes
+//! ```
+
+use crate::detector::{Alarm, Finding};
+use crate::rules::{RULES, Rule, Verdict};
+use compact_str::CompactString;
+use smartlog_schema::anomaly::{AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Status};
+use smartlog_schema::window::WINDOW_SECONDS;
+
+/// An open episode is republished when its peak grew by this share …
+const NOTABLE_GROWTH: f64 = 0.1;
+/// … or after this many seconds.
+const REFRESH_SECONDS: i64 = 60;
+
+/// What the evaluation of one service came to.
+#[derive(Debug, Clone)]
+pub struct Evaluation<'a> {
+    pub service: Option<&'a CompactString>,
+    /// Episodes in the final windows, in order of their start; those that ended too long ago to change are left out.
+    pub findings: &'a [Finding],
+    /// Rules beyond their threshold in the open window.
+    pub alarms: &'a [Alarm],
+    /// Windows that end at or before this are final.
+    pub final_through: i64,
+    /// End of the open window.
+    pub provisional_end: i64,
+    pub clock_us: i64,
+    /// Publish every number, however little changed: nothing will come after.
+    pub last: bool,
+}
+
+/// Brings `published` in line with `evaluation` and returns what changed.
+pub fn reconcile(published: &mut Vec<Episode>, evaluation: &Evaluation<'_>) -> Vec<EpisodeChange> {
+    let mut changes = Vec::new();
+    let mut matched = vec![false; published.len()];
+    for finding in evaluation.findings {
+        match best_match(published, &matched, finding) {
+            Some(index) => {
+                matched[index] = true;
+                changes.extend(follow(&mut published[index], finding, evaluation));
+            }
+            None => {
+                let episode = published_from(finding, evaluation);
+                changes.push(EpisodeChange { kind: ChangeKind::Opened, episode: episode.clone(), reason: None });
+                published.push(episode);
+                matched.push(true);
+            }
+        }
+    }
+    for (episode, _) in published.iter_mut().zip(&matched).filter(|(_, matched)| !**matched) {
+        changes.extend(follow_without_finding(episode, evaluation));
+    }
+    for alarm in evaluation.alarms {
+        let known = |e: &Episode| e.key.anomaly_type == alarm.anomaly_type && !e.status.is_closed();
+        if !published.iter().any(known) {
+            changes.extend(raise(published, alarm, evaluation));
+        }
+    }
+    changes
+}
+
+/// The published episode that `finding` is about: of the same type, not matched yet, and overlapping in time; one that
+/// was not retracted before one that was.
+fn best_match(published: &[Episode], matched: &[bool], finding: &Finding) -> Option<usize> {
+    let overlaps = |episode: &Episode| {
+        let start = episode.started_at.min(episode.key.first_raised_at);
+        let end = episode.ended_at.unwrap_or(i64::MAX);
+        start <= finding.ended_at.unwrap_or(i64::MAX) && finding.started_at <= end
+    };
+    let candidates = published.iter().enumerate().filter(|(index, episode)| {
+        !matched[*index] && episode.key.anomaly_type == finding.anomaly_type && overlaps(episode)
+    });
+    candidates.min_by_key(|(_, episode)| episode.status == Status::Retracted).map(|(index, _)| index)
+}
+
+fn follow(episode: &mut Episode, finding: &Finding, evaluation: &Evaluation<'_>) -> Option<EpisodeChange> {
+    let target = Episode {
+        key: episode.key.clone(),
+        revision: episode.revision,
+        detected_at_us: episode.detected_at_us,
+        provenance: episode.provenance.clone(),
+        ..published_from(finding, evaluation)
+    };
+    if *episode == target {
+        return None;
+    }
+    let kind = match (episode.status, target.status) {
+        (Status::Retracted | Status::Resolved | Status::Expired, Status::Open) => ChangeKind::Reopened,
+        (before, Status::Resolved) if before != Status::Resolved => ChangeKind::Resolved,
+        (before, Status::Expired) if before != Status::Expired => ChangeKind::Expired,
+        (Status::Provisional, Status::Open) => ChangeKind::Opened,
+        _ => ChangeKind::Updated,
+    };
+    let quiet = kind == ChangeKind::Updated && target.status == Status::Open && !evaluation.last;
+    if quiet && !is_notable(episode, &target) {
+        return None;
+    }
+    *episode = Episode { revision: episode.revision + 1, ..target };
+    Some(EpisodeChange { kind, episode: episode.clone(), reason: None })
+}
+
+fn is_notable(before: &Episode, after: &Episode) -> bool {
+    let grown = (after.peak_value - before.peak_value).abs() > NOTABLE_GROWTH * before.peak_value.abs();
+    grown || before.started_at != after.started_at || after.last_seen - before.last_seen >= REFRESH_SECONDS
+}
+
+fn follow_without_finding(episode: &mut Episode, evaluation: &Evaluation<'_>) -> Option<EpisodeChange> {
+    let still_alarmed = || evaluation.alarms.iter().any(|alarm| alarm.anomaly_type == episode.key.anomaly_type);
+    let reason = match episode.status {
+        Status::Retracted => return None,
+        Status::Provisional if episode.key.first_raised_at > evaluation.final_through || still_alarmed() => {
+            return None;
+        }
+        Status::Provisional => "the complete windows do not cross the threshold",
+        Status::Open | Status::Resolved | Status::Expired => "late logs brought the metric back within the threshold",
+    };
+    episode.status = Status::Retracted;
+    episode.revision += 1;
+    let reason = Some(reason.to_owned());
+    Some(EpisodeChange { kind: ChangeKind::Retracted, episode: episode.clone(), reason })
+}
+
+fn raise(
+    published: &mut Vec<Episode>,
+    alarm: &Alarm,
+    evaluation: &Evaluation<'_>,
+) -> Option<EpisodeChange> {
+    let rule = rule_of(alarm.anomaly_type)?;
+    let key = key(alarm.anomaly_type, evaluation.provisional_end, evaluation);
+    let Verdict { value, threshold, baseline } = alarm.verdict;
+    let at = evaluation.provisional_end;
+    // The same window end may have raised and retracted it before: that row comes back to life.
+    let again = published.iter().position(|e| e.key == key);
+    let episode = Episode {
+        status: Status::Provisional,
+        severity: rule.severity,
+        revision: again.map_or(1, |index| published[index].revision + 1),
+        detected_at_us: evaluation.clock_us,
+        started_at: at,
+        last_seen: at,
+        ended_at: None,
+        metric_value: value,
+        threshold,
+        baseline,
+        peak_value: value,
+        score: None,
+        model_version: None,
+        description: describe(rule, value, threshold, baseline, at),
+        explanation: explain(rule, value, baseline),
+        provenance: provenance(rule, threshold, evaluation),
+        key,
+    };
+    match again {
+        Some(index) => published[index] = episode.clone(),
+        None => published.push(episode.clone()),
+    }
+    Some(EpisodeChange { kind: ChangeKind::Raised, episode, reason: None })
+}
+
+fn published_from(finding: &Finding, evaluation: &Evaluation<'_>) -> Episode {
+    let rule = rule_of(finding.anomaly_type).unwrap_or(&RULES[0]);
+    let Finding { started_at, last_seen, ended_at, expired, value, threshold, baseline, peak, .. } = *finding;
+    Episode {
+        key: key(finding.anomaly_type, started_at, evaluation),
+        status: match (ended_at, expired) {
+            (None, _) => Status::Open,
+            (Some(_), true) => Status::Expired,
+            (Some(_), false) => Status::Resolved,
+        },
+        severity: rule.severity,
+        revision: 1,
+        detected_at_us: evaluation.clock_us,
+        started_at,
+        last_seen,
+        ended_at,
+        metric_value: value,
+        threshold,
+        baseline,
+        peak_value: peak,
+        score: None,
+        model_version: None,
+        description: describe(rule, value, threshold, baseline, started_at),
+        explanation: explain(rule, value, baseline),
+        provenance: provenance(rule, threshold, evaluation),
+    }
+}
+
+fn key(anomaly_type: AnomalyType, first_raised_at: i64, evaluation: &Evaluation<'_>) -> EpisodeKey {
+    EpisodeKey { service: evaluation.service.cloned(), anomaly_type, first_raised_at }
+}
+
+fn rule_of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.anomaly_type == anomaly_type)
+}
+
+/// One sentence for a person: what is, what is usual, where the line was.
+fn describe(rule: &Rule, value: f64, threshold: f64, baseline: f64, end: i64) -> String {
+    let shown = |v: f64| show(v * rule.measure.scale, rule.measure.unit);
+    let at = jiff::Timestamp::from_second(end).map_or_else(|_| end.to_string(), |t| t.to_string());
+    let minutes = WINDOW_SECONDS / 60;
+    let name = rule.measure.name;
+    let times = if baseline > 0.0 {
+        format!("{} × the usual {}", significant(value / baseline), shown(baseline))
+    } else {
+        "usual: none".to_owned()
+    };
+    format!("{name} {} in the {minutes} minutes to {at}: {times} (threshold {})", shown(value), shown(threshold))
+}
+
+fn show(value: f64, unit: &str) -> String {
+    format!("{} {unit}", significant(value))
+}
+
+/// Three significant digits, as people read numbers.
+fn significant(value: f64) -> String {
+    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    let decimals = (2 - magnitude).clamp(0, 6) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+fn explain(rule: &Rule, value: f64, baseline: f64) -> String {
+    let scale = rule.measure.scale;
+    let ratio = if baseline > 0.0 { serde_json::json!(value / baseline) } else { serde_json::Value::Null };
+    serde_json::json!({
+        "metric": rule.measure.name,
+        "unit": rule.measure.unit,
+        "typical": baseline * scale,
+        "actual": value * scale,
+        "ratio": ratio,
+    })
+    .to_string()
+}
+
+fn provenance(rule: &Rule, threshold: f64, evaluation: &Evaluation<'_>) -> String {
+    serde_json::json!({
+        "rule": rule.anomaly_type.as_str(),
+        "threshold": threshold,
+        "clock_us": evaluation.clock_us,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        let shown: Vec<String> = [0.0, 0.0123, 1.0, 5.25, 40.0, 123.4, 98_765.0].map(significant).to_vec();
+        assert_eq!(shown, ["0", "0.0123", "1", "5.25", "40", "123", "98765"]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Final windows as rows: one per hop and service that has a log in the window.
+//!
+//! A row is written once nothing can change it any more (`max_lateness` behind the watermark, or the end of the input),
+//! so every log that came in time is in it, late or not.
+
+use crate::record::{Epoch, Tick, WHOLE_STREAM};
+use crate::sums::{Sums, sums};
+use crate::window::SecondsTrace;
+use compact_str::CompactString;
+use differential_dataflow::operators::arrange::Arranged;
+use differential_dataflow::trace::TraceReader;
+use differential_dataflow::trace::cursor::{Cursor, cursor_list};
+use serde::{Deserialize, Serialize};
+use smartlog_schema::window::{WINDOW_SECONDS, ceil_to};
+use std::collections::BTreeMap;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::AntichainRef;
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WindowRow {
+    /// The window is `[end - 5 min, end)`; epoch seconds, a multiple of the hop.
+    pub end: i64,
+    pub service: CompactString,
+    pub sums: Sums,
+}
+
+/// The windows of one service that end at multiples of `hop` in `(after, through]` and hold a log.
+/// `seconds`: the service's sums, ascending.
+pub fn rows_of(seconds: &[(i64, Sums)], hop: i64, after: i64, through: i64) -> Vec<(i64, Sums)> {
+    let mut rows = Vec::new();
+    let (mut entering, mut leaving) = (0, 0);
+    let mut window = Sums::default();
+    let Some(&(first, _)) = seconds.first() else { return rows };
+    let last = seconds[seconds.len() - 1].0;
+    let mut end = ceil_to(first + 1, hop).max(ceil_to(after.saturating_add(1), hop));
+    while end <= through && end <= last + WINDOW_SECONDS {
+        while let Some((_, sums)) = seconds.get(entering).filter(|(second, _)| *second < end) {
+            window += *sums;
+            entering += 1;
+        }
+        while let Some((_, sums)) = seconds[..entering].get(leaving).filter(|(second, _)| *second < end - WINDOW_SECONDS) {
+            window += -*sums;
+            leaving += 1;
+        }
+        if window.logs > 0 {
+            rows.push((end, window));
+            end += hop;
+        } else {
+            // An empty stretch, however long, is skipped.
+            let next = seconds.get(entering).map_or(i64::MAX, |(second, _)| ceil_to(second + 1, hop));
+            end = next.max(end + hop);
+        }
+    }
+    rows
+}
+
+/// Rows of this worker's services, each epoch's in no particular order.
+pub fn window_rows<'scope>(
+    seconds: Arranged<'scope, SecondsTrace>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
+    hop: i64,
+    max_lateness: i64,
+) -> StreamVec<'scope, Epoch, WindowRow> {
+    let mut builder = OperatorBuilder::new("window_rows".to_owned(), ticks.scope());
+    let mut seconds_in = builder.new_input(seconds.stream, Pipeline);
+    let mut ticks_in = builder.new_input(ticks, Pipeline);
+    let (rows_out, rows) = builder.new_output();
+    let mut rows_out = OutputBuilder::from(rows_out);
+    let mut trace = seconds.trace;
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut ticks: BTreeMap<Epoch, (Capability<Epoch>, Tick)> = BTreeMap::new();
+        let mut written_through = i64::MIN;
+        move |frontiers| {
+            seconds_in.for_each(|_, _| {});
+            ticks_in.for_each(|cap, data| {
+                if let (Some(cap), Some(tick)) = (cap.retain_least(0), data.drain(..).next_back()) {
+                    ticks.insert(*cap.time(), (cap, tick));
+                }
+            });
+            let mut newest = None;
+            while let Some(entry) = ticks.first_entry() {
+                if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
+                    break;
+                }
+                newest = Some(entry.remove());
+            }
+            let Some((cap, tick)) = newest.filter(|(_, tick)| tick.is_known()) else { return };
+            let through = if tick.ended { i64::MAX - 2 * hop } else { tick.final_through() - max_lateness };
+            if through >= written_through.saturating_add(hop) || tick.ended {
+                let mut output = rows_out.activate();
+                let mut session = output.session(&cap);
+                each_service(&mut trace, *cap.time(), |service, seconds| {
+                    for (end, sums) in rows_of(seconds, hop, written_through, through) {
+                        session.give(WindowRow { end, service: service.clone(), sums });
+                    }
+                });
+                written_through = through;
+            }
+            let frontier = [*cap.time() + 1];
+            trace.set_logical_compaction(AntichainRef::new(&frontier));
+            trace.set_physical_compaction(AntichainRef::new(&frontier));
+        }
+    });
+    rows
+}
+
+fn each_service(trace: &mut SecondsTrace, epoch: Epoch, mut visit: impl FnMut(&CompactString, &[(i64, Sums)])) {
+    let (mut cursor, batches) = cursor_list(trace.batches_through(AntichainRef::new(&[])).unwrap_or_default());
+    let mut seconds = Vec::new();
+    while let Some(service) = cursor.get_key(&batches) {
+        seconds.clear();
+        while let Some(&second) = cursor.get_val(&batches) {
+            let mut total = Sums::default();
+            cursor.map_times(&batches, |time, diff| {
+                if *time <= epoch {
+                    total += sums(*diff);
+                }
+            });
+            if !total.is_empty() {
+                seconds.push((second, total));
+            }
+            cursor.step_val(&batches);
+        }
+        if *service != WHOLE_STREAM {
+            visit(service, &seconds);
+        }
+        cursor.step_key(&batches);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_log_is_in_exactly_thirty_windows_of_ten_seconds() {
+        let one = Sums { logs: 1, errors: 0, message_chars: 3 };
+        let ends: Vec<i64> = rows_of(&[(7, one)], 10, i64::MIN, i64::MAX - 20).into_iter().map(|(end, _)| end).collect();
+        assert_eq!(ends, (1..=30).map(|n| n * 10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn written_windows_are_not_written_again_and_gaps_are_skipped() {
+        let one = Sums { logs: 1, errors: 0, message_chars: 3 };
+        let far = 1_000_000_000;
+        let all = rows_of(&[(7, one), (far, one)], 10, i64::MIN, i64::MAX - 20);
+        let early = rows_of(&[(7, one), (far, one)], 10, i64::MIN, 100);
+        let rest = rows_of(&[(7, one), (far, one)], 10, 100, i64::MAX - 20);
+        assert_eq!(all.len(), 60);
+        assert_eq!([early, rest].concat(), all);
+    }
+}
