@@ -2,6 +2,7 @@
 
     DIR/                      the state folder: one set of services
       smartlog-services       marks the folder as ours; only such a folder is ever deleted
+      owner                   the process that the set is for, if it is for one
       services.env            what tests read
       NAME/                   the working directory of service NAME: its configuration, data and log
         service.json          ports, secrets, process: kept over restarts
@@ -28,6 +29,7 @@ from .install import say
 from .process import Process, wait_until, working_in
 
 MARKER = "smartlog-services"
+OWNER = "owner"
 READY_SECONDS = 90.0
 STOP_SECONDS = 15.0
 # Below the kernel's ephemeral range: no outgoing connection can take the port of a service while it is down.
@@ -331,8 +333,24 @@ def open_state(folder: Path) -> Path:
         (folder / MARKER).touch()
     if folder.stat().st_uid != os.geteuid():
         raise ProvisionError(f"{folder} belongs to another user: give --state a folder of your own")
-    folder.chmod(0o711)  # the account that PostgreSQL runs as must be able to pass
+    folder.chmod(0o711)  # passable, for the account that PostgreSQL runs as must be able to pass
     return folder.resolve()
+
+
+def own(state: Path, pid: int) -> None:
+    """Notes which process the set is for: once that has ended, `abandoned` tells."""
+    process = Process.of(pid)
+    if not process:
+        raise ProvisionError(f"--owner {pid}: there is no such process")
+    write_atomically(state / OWNER, json.dumps([process.pid, process.start_ticks]), 0o600)
+
+
+def abandoned(state: Path) -> bool:
+    """Whether the process that the set was for has ended, so that nobody will stop it."""
+    if not (state / MARKER).exists() or not (state / OWNER).exists():
+        return False
+    pid, start_ticks = json.loads((state / OWNER).read_text(encoding="utf-8"))
+    return state.stat().st_uid == os.geteuid() and not Process(pid, start_ticks).alive()
 
 
 def purge(state: Path) -> None:

@@ -104,7 +104,7 @@ def program(name: str, package: str) -> Path:
         found = shutil.which(name)
     if not found:
         raise ProvisionError(f"'{name}' is not in the PATH although the package '{package}' is installed")
-    return Path(found).resolve()
+    return Path(found)  # not resolved: some programs are one file that looks at the name it was called by
 
 
 def needed(name: str, hint: str) -> Path:

@@ -6,10 +6,12 @@
 It judges by kcat, psycopg and confluent-kafka and by its own look at /proc; it shares no code with scripts/.
 """
 
+import atexit
 import contextlib
 import os
 import select
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -79,13 +81,8 @@ def processes_in(folder: Path) -> list:
 class Provisioner(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        services("start", "kafka", "postgres", "toxiproxy", "kcat", "python")
+        services("start", "kafka", "postgres", "toxiproxy", "kcat", "python", "--owner", str(os.getpid()))
         read_env()
-
-    @classmethod
-    def tearDownClass(cls):
-        if STATE.exists():  # a test failed half-way
-            subprocess.run([SERVICES, "stop", "--purge", "--state", STATE], check=False)
 
     def test_1_kafka_keeps_its_data_over_kill_9(self):
         kcat("-b", ENV["KAFKA"], "-P", "-t", "kept", text="\n".join(LINES))
@@ -187,5 +184,12 @@ class Provisioner(unittest.TestCase):
         return next((code for code in errors if code in telling), f"no answer, errors {errors}")
 
 
+def clean_up() -> None:
+    if STATE.exists():  # a test failed half-way
+        subprocess.run([SERVICES, "stop", "--purge", "--state", STATE], check=False)
+
+
 if __name__ == "__main__":
+    atexit.register(clean_up)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     unittest.main(verbosity=2)

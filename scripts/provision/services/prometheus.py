@@ -1,6 +1,6 @@
 """Prometheus and Alertmanager, from Debian, scraping every second.
 
-Tests drop target files into SMARTLOG_TEST_PROMETHEUS_TARGETS (*.json, found within a second) and rule files into
+Tests drop target files into SMARTLOG_TEST_PROMETHEUS_TARGETS (*.json, found within six seconds) and rule files into
 SMARTLOG_TEST_PROMETHEUS_RULES (*.yml, then POST /-/reload). Alertmanager's configuration is the file
 SMARTLOG_TEST_ALERTMANAGER_CONFIG; write a receiver into it, then POST /-/reload.
 """

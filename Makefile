@@ -1,0 +1,68 @@
+# Every step that CI takes, under the name that CI uses. `make` lists them.
+
+# Installed tools, jars and, for the checks, builds: outside the checkout, shared by clones. Safe to delete.
+CACHE := $(or $(SMARTLOG_CACHE),$(HOME)/.cache/smartlog)
+
+# What to build and test: `make test PACKAGES="-p smartlog-schema"`.
+PACKAGES ?= --workspace
+FEATURES ?= --all-features
+# Which services to start: `make test SERVICES="kafka postgres"`, or SERVICES=none to skip what needs them.
+SERVICES ?=
+# More options for cargo test: `make test ARGS="-- --nocapture clock"`.
+ARGS ?=
+# A build server must not change Cargo.lock.
+LOCKED := $(if $(CI),--locked)
+FUZZ_SECONDS ?= 60
+SERVICES_STATE := $(or $(SMARTLOG_TEST_STATE),$(or $(TMPDIR),/tmp)/smartlog-services-$(shell id -u))
+
+export SERVICES LOCKED PACKAGES FEATURES
+
+# Clones share the builds of the checks; `make demo` and `make build` use ./target, as anybody expects.
+# A CARGO_TARGET_DIR of yours is honoured everywhere.
+test lint docs bench coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint fmt docs bench coverage fuzz services services-stop services-selftest
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the whole thing at http://localhost:8000, nothing else installed; ARGS="--for 60s" ends it
+	cargo run --release $(LOCKED) --bin smartlog -- demo $(ARGS)
+
+build: ## the program, at target/release/smartlog
+	cargo build --release $(LOCKED) --bin smartlog
+
+test: ## every test, against real services that it starts and stops; PACKAGES, SERVICES, ARGS narrow it
+	scripts/test $(LOCKED) $(PACKAGES) $(FEATURES) $(ARGS)
+
+lint: ## formatting, clippy, docs, licences and sources of dependencies, scripts
+	scripts/lint
+
+fmt: ## formats the code
+	cargo fmt --all
+
+docs: ## the API documentation; broken links are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps $(LOCKED) $(PACKAGES) $(FEATURES)
+
+bench: ## the criterion benchmarks, beside real services; BENCH="--bench parse" picks one
+	scripts/with-services $(or $(SERVICES),kafka postgres) -- cargo bench $(LOCKED) -p smartlog-benches $(BENCH)
+
+coverage: ## line coverage of the tests, as HTML in the build folder
+	scripts/coverage
+
+fuzz: ## every test whose name holds "fuzz", for FUZZ_SECONDS each
+	BOLERO_RANDOM_TEST_TIME_MS=$(FUZZ_SECONDS)000 BOLERO_RANDOM_ITERATIONS=1000000000 PROPTEST_CASES=1000000 \
+	cargo test --release $(LOCKED) $(PACKAGES) $(FEATURES) fuzz -- --nocapture --test-threads 1
+
+services: ## starts the real services for tests run by hand, and leaves them
+	@scripts/services start $(SERVICES) --state $(SERVICES_STATE)
+	@echo "They run until you stop them. To use them:   set -a; . $(SERVICES_STATE)/services.env; set +a"
+	@echo "To see them:   scripts/services status --state $(SERVICES_STATE)"
+	@echo "To stop them:  make services-stop"
+
+services-stop: ## stops what make services started, and deletes its data
+	@scripts/services stop --purge --state $(SERVICES_STATE)
+
+services-selftest: ## checks that services survive crashes and leave nothing behind (part of make test)
+	tests/services/selftest.py
