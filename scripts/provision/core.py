@@ -248,10 +248,13 @@ def _spawn(home: Home) -> subprocess.Popen:
     account = home.service.user()
     identity = {"user": account, "group": account, "extra_groups": []} if account else {}
     kept = ("PATH", "HOME", "LANG", "JAVA_HOME", "TMPDIR")
+    argv = [str(a) for a in home.service.command(home)]
     with open(home.log, "ab") as log:
-        home.memory["log_offset"] = log.tell()
+        # Known before the start: whoever stops this set finds the process even if this program is killed here.
+        home.memory.update(log_offset=log.tell(), exe=os.path.realpath(argv[0]))
+        home.save()
         child = subprocess.Popen(
-            [str(a) for a in home.service.command(home)],
+            argv,
             cwd=home.path,
             env={key: os.environ[key] for key in kept if key in os.environ},
             stdin=subprocess.DEVNULL,
@@ -260,8 +263,7 @@ def _spawn(home: Home) -> subprocess.Popen:
             start_new_session=True,  # Ctrl-C in the terminal is for the tests, not for the services
             **identity,
         )
-    process = Process.of(child.pid)
-    home.memory.update(pid=child.pid, start_ticks=process.start_ticks, exe=_program(child.pid))
+    home.memory.update(pid=child.pid, start_ticks=Process.of(child.pid).start_ticks)
     home.save()
     return child
 
@@ -272,7 +274,7 @@ def _wait_ready(home: Home, child: subprocess.Popen, deadline: float) -> bool:
             return False
         with contextlib.suppress(OSError):
             if home.service.ready(home):
-                home.memory["exe"] = _program(child.pid)  # a script's interpreter is known only by now
+                home.memory["exe"] = os.readlink(f"/proc/{child.pid}/exe")  # of a script it is the interpreter
                 home.save()
                 return True
         time.sleep(0.05)
@@ -289,13 +291,6 @@ def _running(home: Home) -> Process:
 def _each(home: Home, signum: signal.Signals) -> None:
     for process in home.processes():
         process.send(signum)
-
-
-def _program(pid: int) -> str | None:
-    try:
-        return os.readlink(f"/proc/{pid}/exe")
-    except OSError:
-        return None  # it has ended already, which the caller notices
 
 
 def _assign_ports(home: Home) -> dict[str, int]:

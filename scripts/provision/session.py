@@ -26,11 +26,15 @@ class Interrupted(BaseException):
 def main_with(body) -> None:
     """Runs `body()` and exits with what it returns; ends in good order on SIGINT, SIGTERM and SIGHUP."""
 
+    obeyed = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def interrupted(signum, _frame):
+        for each in obeyed:
+            signal.signal(each, signal.SIG_IGN)  # the clean-up is bounded in time, and must not be cut short
         raise Interrupted(signum)
 
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, interrupted)
+    for each in obeyed:
+        signal.signal(each, interrupted)
     try:
         sys.exit(body())
     except core.ProvisionError as error:
@@ -59,6 +63,8 @@ def running(names: list[str], logs_to: Path | None = None):
             _keep_logs(state, logs_to)
         if (state / core.MARKER).exists():
             _control("stop", "--purge", "--state", state)
+        else:
+            state.rmdir()  # interrupted before anything was laid
 
 
 def read_env(path: Path) -> dict[str, str]:
@@ -66,12 +72,14 @@ def read_env(path: Path) -> dict[str, str]:
     return {key: shlex.split(value)[0] if value else "" for key, _, value in pairs}
 
 
-def run_group(argv: list, environment: dict[str, str], on_line=None) -> int:
+def run_group(argv: list, environment: dict[str, str], on_line=None, quiet: bool = False) -> int:
     """Runs a command in a process group of its own, which ends with this program. Returns its code.
 
-    With `on_line`, its output and its errors are read line by line in the order of writing.
+    With `on_line`, its output and its errors are read line by line in the order of writing; `quiet` drops its output.
     """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if on_line else {}
+    if quiet:
+        pipes = {"stdout": subprocess.DEVNULL}
     child = subprocess.Popen(
         [str(a) for a in argv], env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **pipes
     )
@@ -97,10 +105,9 @@ def _end_group(child: subprocess.Popen) -> None:
 
 def _control(*arguments) -> None:
     """scripts/services, deaf to the terminal's Ctrl-C: it is this program that decides."""
-    argv = [str(CONTROL), *map(str, arguments)]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, check=False)
-    if done.returncode != 0:
-        raise core.ProvisionError(f"scripts/services {arguments[0]} ended with code {done.returncode}, see above")
+    code = run_group([CONTROL, *arguments], dict(os.environ), quiet=True)
+    if code != 0:
+        raise core.ProvisionError(f"scripts/services {arguments[0]} ended with code {code}, see above")
 
 
 def _keep_logs(state: Path, folder: Path) -> None:
