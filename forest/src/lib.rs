@@ -3,9 +3,12 @@
 mod algorithm;
 mod arena;
 mod error;
+mod explain;
 mod forest;
 mod hyperparams;
 mod number;
+#[cfg(feature = "onnx")]
+mod onnx;
 #[cfg(feature = "sklearn")]
 mod sklearn;
 #[cfg(feature = "serde")]
@@ -13,6 +16,7 @@ mod stored;
 mod tree;
 
 pub use error::{Error, Result};
+pub use explain::Explanation;
 pub use forest::IsolationForest;
 pub use hyperparams::{
     Contamination, IsolationForestParams, IsolationForestValidParams, MaxFeatures, MaxSamples,
