@@ -5,22 +5,43 @@
 //!   log batches   ──▶ LogSink      every log and dead letter                   (one per worker and sink)
 //! ```
 //!
+//! What makes it exactly once (docs/decisions/002-fencing.md): a position moves in the transaction of its data, by
+//! compare-and-set; a start waits out what a killed predecessor may still have under way; and after a lost
+//! connection the stored position, not the lost answer, says whether the transaction went through.
+//!
 //! A new sink is one file that implements [`LogSink`] and one arm in [`log_sink`].
 
+mod admin;
+mod config;
+mod dead_letter;
+mod episode;
 mod error;
 mod health;
+mod plan;
 mod retry;
 
-pub mod postgres;
-pub mod sqlite;
+//mod postgres;
+mod sqlite;
 
-pub use error::SinkError;
+pub use admin::{
+    Counts, StoredPosition, accept_topic, counts, expire, forget, migrate, positions, set_start,
+};
+pub use config::StoreConfig;
+pub use error::{Fault, SinkError};
 pub use health::{Health, State};
+pub use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;
+use config::Target;
+use retry::Patience;
 use smartlog_schema::commit::{EpochCommit, Snapshot};
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::position::{Positions, TopicPartition};
+
+/// The name under which a [`StateStore`] keeps its positions.
+pub const AGGREGATES: &str = "aggregates";
+/// The name under which the stores' own [`LogSink`]s keep their positions.
+pub const LOGS: &str = "logs";
 
 /// Keeps the aggregates of one pipeline. Only one set of processes holds it at a time (a lease).
 #[async_trait]
@@ -30,7 +51,8 @@ pub trait StateStore: Send {
     async fn open(&mut self) -> Result<Snapshot, SinkError>;
 
     /// Applies `commit` in one transaction. Retries what can be retried until it is done: returns an error only when
-    /// the process must stop ([`SinkError::Fenced`], [`SinkError::Fatal`]).
+    /// the process must stop ([`SinkError::Fenced`], [`SinkError::Fatal`]) or is stopping (the last
+    /// [`SinkError::Transient`] after the token of [`state_store`] was cancelled).
     async fn commit(&mut self, commit: &EpochCommit) -> Result<(), SinkError>;
 }
 
@@ -40,11 +62,55 @@ pub trait LogSink: Send {
     /// The name under which its positions are stored.
     fn name(&self) -> &str;
 
-    /// The next offset of each partition that the sink has ever seen; partitions that it has not are left out.
-    /// Waits out a commit that a killed predecessor may still have under way.
+    /// Claims `partitions` and tells the next offset of each; partitions that the sink has never written are left
+    /// out. Waits out a commit that a killed predecessor may still have under way, and fences every earlier holder.
+    /// To be called only while this set holds the lease ([`StateStore::open`] returned), and again with new
+    /// partitions when a topic grows.
     async fn resume(&mut self, partitions: &[TopicPartition]) -> Result<Positions, SinkError>;
 
-    /// Writes `batches` and moves the positions past them in one transaction. Retries like [`StateStore::commit`].
-    /// A batch must begin at or before the sink's position; what lies below the position is left out, never doubled.
+    /// Writes `batches` and moves the positions past them in one transaction; `watermark_us` is noted for every
+    /// partition that this sink claimed. Retries like [`StateStore::commit`].
+    /// What lies below the sink's position is left out, never doubled; positions only grow.
     async fn write(&mut self, batches: &[LogBatch], watermark_us: i64) -> Result<(), SinkError>;
+}
+
+/// The state store that `config` names. Nothing is connected before [`StateStore::open`].
+///
+/// # Errors
+/// [`SinkError::Fatal`] when the URL cannot be understood.
+pub fn state_store(
+    config: &StoreConfig,
+    health: Health,
+    cancel: CancellationToken,
+) -> Result<Box<dyn StateStore>, SinkError> {
+    let patience = Patience { health, cancel };
+    Ok(match Target::parse(&config.url)? {
+        Target::Postgres(url) => return Err(not_yet(&url)),
+        Target::Sqlite(file) => Box::new(sqlite::SqliteState::new(file, config, patience)),
+    })
+}
+
+/// The log sink that `config` names: the registry of log sinks. Nothing is connected before [`LogSink::resume`].
+///
+/// # Errors
+/// [`SinkError::Fatal`] when the URL cannot be understood.
+pub fn log_sink(
+    config: &StoreConfig,
+    health: Health,
+    cancel: CancellationToken,
+) -> Result<Box<dyn LogSink>, SinkError> {
+    let patience = Patience { health, cancel };
+    Ok(match Target::parse(&config.url)? {
+        Target::Postgres(url) => return Err(not_yet(&url)),
+        Target::Sqlite(file) => Box::new(sqlite::SqliteLogs::new(file, patience)),
+    })
+}
+
+fn not_yet(url: &config::PostgresUrl) -> SinkError {
+    SinkError::Fatal(Fault {
+        store: url.name.clone(),
+        doing: "open it".into(),
+        found: "PostgreSQL is not served yet".into(),
+        advice: "use sqlite:FILE".into(),
+    })
 }

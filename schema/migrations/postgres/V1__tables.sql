@@ -1,0 +1,138 @@
+-- The tables of docs/STATE.md for PostgreSQL.
+
+-- Partitions are made by the program, one a day (UTC), when the first log of that day comes.
+CREATE TABLE logs (
+    id              BIGSERIAL,
+    timestamp       TIMESTAMPTZ  NOT NULL,
+    level           VARCHAR(10)  NOT NULL,
+    service         VARCHAR(100) NOT NULL,
+    host            VARCHAR(100),
+    message         TEXT,
+    metadata        JSONB,
+    created_at      TIMESTAMPTZ  NOT NULL DEFAULT now(),
+    kafka_topic     TEXT         NOT NULL,
+    kafka_partition INTEGER      NOT NULL,
+    kafka_offset    BIGINT       NOT NULL,
+    shape           BIGINT,
+    PRIMARY KEY (id, timestamp)
+) PARTITION BY RANGE (timestamp);
+CREATE INDEX idx_logs_timestamp ON logs (timestamp);
+CREATE INDEX idx_logs_service ON logs (service);
+
+CREATE TABLE anomalies (
+    id              BIGSERIAL PRIMARY KEY,
+    detected_at     TIMESTAMPTZ NOT NULL,
+    anomaly_type    VARCHAR(50) NOT NULL,
+    service         VARCHAR(100),
+    severity        VARCHAR(20),
+    description     TEXT,
+    metric_value    DOUBLE PRECISION,
+    threshold       DOUBLE PRECISION,
+    model_version   VARCHAR(50),
+    created_at      TIMESTAMPTZ NOT NULL DEFAULT now(),
+    started_at      TIMESTAMPTZ NOT NULL,
+    last_seen       TIMESTAMPTZ NOT NULL,
+    ended_at        TIMESTAMPTZ,
+    updated_at      TIMESTAMPTZ NOT NULL DEFAULT now(),
+    status          VARCHAR(20) NOT NULL,
+    revision        INTEGER     NOT NULL,
+    baseline        DOUBLE PRECISION,
+    peak_value      DOUBLE PRECISION,
+    score           DOUBLE PRECISION,
+    explanation     JSON        NOT NULL DEFAULT '{}',
+    provenance      JSON        NOT NULL DEFAULT '{}',
+    feedback        TEXT,
+    first_raised_at TIMESTAMPTZ NOT NULL
+);
+CREATE UNIQUE INDEX uq_anomalies_episode ON anomalies (coalesce(service, ''), anomaly_type, first_raised_at);
+CREATE INDEX idx_anomalies_detected_at ON anomalies (detected_at);
+CREATE INDEX idx_anomalies_service_started_at ON anomalies (service, started_at);
+CREATE INDEX idx_anomalies_unsettled ON anomalies (coalesce(ended_at, last_seen));
+
+CREATE TABLE hourly_metrics (
+    id            BIGSERIAL PRIMARY KEY,
+    hour          TIMESTAMPTZ  NOT NULL,
+    service       VARCHAR(100) NOT NULL,
+    log_count     BIGINT       NOT NULL DEFAULT 0,
+    error_count   BIGINT       NOT NULL DEFAULT 0,
+    anomaly_count BIGINT       NOT NULL DEFAULT 0,
+    created_at    TIMESTAMPTZ  NOT NULL DEFAULT now(),
+    UNIQUE (hour, service)
+) WITH (fillfactor = 70);
+
+CREATE TABLE anomaly_events (
+    seq        BIGINT PRIMARY KEY,
+    anomaly_id BIGINT      NOT NULL,
+    kind       VARCHAR(20) NOT NULL,
+    revision   INTEGER     NOT NULL,
+    status     VARCHAR(20) NOT NULL,
+    reason     TEXT,
+    clock      TIMESTAMPTZ NOT NULL,
+    episode    JSON        NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+CREATE INDEX idx_anomaly_events_anomaly_id ON anomaly_events (anomaly_id);
+
+CREATE TABLE dead_letters (
+    id              BIGSERIAL PRIMARY KEY,
+    kafka_topic     TEXT        NOT NULL,
+    kafka_partition INTEGER     NOT NULL,
+    kafka_offset    BIGINT      NOT NULL,
+    reason          VARCHAR(50) NOT NULL,
+    detail          TEXT        NOT NULL,
+    payload         BYTEA       NOT NULL,
+    created_at      TIMESTAMPTZ NOT NULL DEFAULT now(),
+    UNIQUE (kafka_topic, kafka_partition, kafka_offset)
+);
+CREATE INDEX idx_dead_letters_created_at ON dead_letters (created_at);
+
+CREATE TABLE patterns (
+    shape       BIGINT PRIMARY KEY,
+    template_id BIGINT      NOT NULL,
+    template    TEXT        NOT NULL,
+    first_seen  TIMESTAMPTZ NOT NULL,
+    last_seen   TIMESTAMPTZ NOT NULL,
+    log_count   BIGINT      NOT NULL DEFAULT 0
+);
+CREATE INDEX idx_patterns_template_id ON patterns (template_id);
+
+-- The state tables are small and rewritten many times a second: room on the page keeps updates off the indexes.
+CREATE TABLE sink_positions (
+    sink           TEXT        NOT NULL,
+    topic          TEXT        NOT NULL,
+    partition      INTEGER     NOT NULL,
+    next_offset    BIGINT,
+    holder         BIGINT,
+    record_time_ms BIGINT,
+    payload_hash   BIGINT,
+    watermark_us   BIGINT,
+    updated_at     TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (sink, topic, partition)
+) WITH (fillfactor = 20);
+
+CREATE TABLE pipeline_state (
+    pipeline         TEXT PRIMARY KEY,
+    sequence         BIGINT      NOT NULL,
+    holder           BIGINT,
+    event_seq        BIGINT      NOT NULL,
+    epoch            BIGINT      NOT NULL,
+    clock_us         BIGINT,
+    watermark_us     BIGINT,
+    wall_us          BIGINT,
+    partition_clocks JSON        NOT NULL DEFAULT '[]',
+    updated_at       TIMESTAMPTZ NOT NULL DEFAULT now()
+) WITH (fillfactor = 10);
+
+CREATE TABLE window_state (
+    second        BIGINT NOT NULL,
+    service       TEXT   NOT NULL,
+    logs          BIGINT NOT NULL,
+    errors        BIGINT NOT NULL,
+    message_chars BIGINT NOT NULL,
+    PRIMARY KEY (second, service)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE TABLE baseline_state (
+    service TEXT  PRIMARY KEY,
+    state   BYTEA NOT NULL
+) WITH (fillfactor = 70);

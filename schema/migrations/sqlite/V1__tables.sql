@@ -1,0 +1,134 @@
+-- The tables of docs/STATE.md for SQLite. Every time is an INTEGER: microseconds since 1970, UTC.
+
+CREATE TABLE logs (
+    id              INTEGER PRIMARY KEY,
+    timestamp       INTEGER NOT NULL,
+    level           TEXT    NOT NULL,
+    service         TEXT    NOT NULL,
+    host            TEXT,
+    message         TEXT,
+    metadata        TEXT,
+    created_at      INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    kafka_topic     TEXT    NOT NULL,
+    kafka_partition INTEGER NOT NULL,
+    kafka_offset    INTEGER NOT NULL,
+    shape           INTEGER
+) STRICT;
+CREATE INDEX idx_logs_timestamp ON logs (timestamp);
+CREATE INDEX idx_logs_service ON logs (service);
+
+CREATE TABLE anomalies (
+    id              INTEGER PRIMARY KEY,
+    detected_at     INTEGER NOT NULL,
+    anomaly_type    TEXT    NOT NULL,
+    service         TEXT,
+    severity        TEXT,
+    description     TEXT,
+    metric_value    REAL,
+    threshold       REAL,
+    model_version   TEXT,
+    created_at      INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    started_at      INTEGER NOT NULL,
+    last_seen       INTEGER NOT NULL,
+    ended_at        INTEGER,
+    updated_at      INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    status          TEXT    NOT NULL,
+    revision        INTEGER NOT NULL,
+    baseline        REAL,
+    peak_value      REAL,
+    score           REAL,
+    explanation     TEXT    NOT NULL DEFAULT '{}',
+    provenance      TEXT    NOT NULL DEFAULT '{}',
+    feedback        TEXT,
+    first_raised_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX uq_anomalies_episode ON anomalies (coalesce(service, ''), anomaly_type, first_raised_at);
+CREATE INDEX idx_anomalies_detected_at ON anomalies (detected_at);
+CREATE INDEX idx_anomalies_service_started_at ON anomalies (service, started_at);
+CREATE INDEX idx_anomalies_unsettled ON anomalies (coalesce(ended_at, last_seen));
+
+CREATE TABLE hourly_metrics (
+    id            INTEGER PRIMARY KEY,
+    hour          INTEGER NOT NULL,
+    service       TEXT    NOT NULL,
+    log_count     INTEGER NOT NULL DEFAULT 0,
+    error_count   INTEGER NOT NULL DEFAULT 0,
+    anomaly_count INTEGER NOT NULL DEFAULT 0,
+    created_at    INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    UNIQUE (hour, service)
+) STRICT;
+
+CREATE TABLE anomaly_events (
+    seq        INTEGER PRIMARY KEY,
+    anomaly_id INTEGER NOT NULL,
+    kind       TEXT    NOT NULL,
+    revision   INTEGER NOT NULL,
+    status     TEXT    NOT NULL,
+    reason     TEXT,
+    clock      INTEGER NOT NULL,
+    episode    TEXT    NOT NULL,
+    created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+) STRICT;
+CREATE INDEX idx_anomaly_events_anomaly_id ON anomaly_events (anomaly_id);
+
+CREATE TABLE dead_letters (
+    id              INTEGER PRIMARY KEY,
+    kafka_topic     TEXT    NOT NULL,
+    kafka_partition INTEGER NOT NULL,
+    kafka_offset    INTEGER NOT NULL,
+    reason          TEXT    NOT NULL,
+    detail          TEXT    NOT NULL,
+    payload         BLOB    NOT NULL,
+    created_at      INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    UNIQUE (kafka_topic, kafka_partition, kafka_offset)
+) STRICT;
+
+CREATE TABLE patterns (
+    shape       INTEGER PRIMARY KEY,
+    template_id INTEGER NOT NULL,
+    template    TEXT    NOT NULL,
+    first_seen  INTEGER NOT NULL,
+    last_seen   INTEGER NOT NULL,
+    log_count   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX idx_patterns_template_id ON patterns (template_id);
+
+CREATE TABLE sink_positions (
+    sink           TEXT    NOT NULL,
+    topic          TEXT    NOT NULL,
+    partition      INTEGER NOT NULL,
+    next_offset    INTEGER,
+    holder         INTEGER,
+    record_time_ms INTEGER,
+    payload_hash   INTEGER,
+    watermark_us   INTEGER,
+    updated_at     INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    PRIMARY KEY (sink, topic, partition)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE pipeline_state (
+    pipeline         TEXT    PRIMARY KEY,
+    sequence         INTEGER NOT NULL,
+    holder           INTEGER,
+    event_seq        INTEGER NOT NULL,
+    epoch            INTEGER NOT NULL,
+    clock_us         INTEGER,
+    watermark_us     INTEGER,
+    wall_us          INTEGER,
+    partition_clocks TEXT    NOT NULL DEFAULT '[]',
+    updated_at       INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE window_state (
+    second        INTEGER NOT NULL,
+    service       TEXT    NOT NULL,
+    logs          INTEGER NOT NULL,
+    errors        INTEGER NOT NULL,
+    message_chars INTEGER NOT NULL,
+    PRIMARY KEY (second, service)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE baseline_state (
+    service TEXT PRIMARY KEY,
+    state   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;

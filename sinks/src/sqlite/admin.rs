@@ -1,0 +1,152 @@
+//! What `smartlog sinks` and maintenance do, in SQLite.
+
+use super::classify;
+use super::writer::{Turn, Writer};
+use crate::admin::{Counts, StoredPosition};
+use crate::error::SinkError;
+use crate::plan::{read_partition_clocks, write_partition_clocks};
+use crate::{AGGREGATES, LOGS};
+use rusqlite::{Connection, params};
+use smartlog_schema::commit::{ClockState, Fingerprint};
+use smartlog_schema::position::{Positions, TopicPartition};
+use std::path::Path;
+
+/// Rows deleted at a time: between two deletions others get their turn.
+const EXPIRE_ROWS: usize = 5_000;
+
+async fn run<T: Send + 'static>(
+    file: &Path,
+    doing: &'static str,
+    job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, SinkError> {
+    let writer = Writer::of(file).await?;
+    let store = writer.store.clone();
+    let job =
+        move |connection: &mut Connection| job(connection).map_err(|error| classify(&store, doing, &error));
+    writer.run(Turn::Plain, job).await
+}
+
+pub(crate) async fn migrate(file: &Path) -> Result<(), SinkError> {
+    Writer::of(file).await.map(drop)
+}
+
+pub(crate) async fn positions(file: &Path) -> Result<Vec<StoredPosition>, SinkError> {
+    run(file, "list positions", |connection| {
+        let mut statement = connection.prepare(
+            "SELECT sink, topic, partition, next_offset, record_time_ms, payload_hash,
+                    CASE sink WHEN ?1 THEN (SELECT max(watermark_us) FROM pipeline_state) ELSE watermark_us END,
+                    updated_at
+             FROM sink_positions ORDER BY sink, topic, partition",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let fingerprint: (Option<i64>, Option<i64>) = (row.get(4)?, row.get(5)?);
+            Ok(StoredPosition {
+                sink: row.get(0)?,
+                partition: TopicPartition::new(row.get::<_, String>(1)?, row.get(2)?),
+                next_offset: row.get(3)?,
+                fingerprint: fingerprint
+                    .0
+                    .zip(fingerprint.1)
+                    .map(|(record_time_ms, payload_hash)| Fingerprint { record_time_ms, payload_hash }),
+                watermark_us: row.get(6)?,
+                updated_at_us: row.get(7)?,
+            })
+        };
+        statement.query_map([AGGREGATES], read)?.collect()
+    })
+    .await
+}
+
+pub(crate) async fn forget(file: &Path, sink: String) -> Result<u64, SinkError> {
+    run(file, "forget a sink", move |connection| {
+        connection.execute("DELETE FROM sink_positions WHERE sink = ?1", [sink]).map(|rows| rows as u64)
+    })
+    .await
+}
+
+pub(crate) async fn set_start(file: &Path, sink: String, start: Positions) -> Result<(), SinkError> {
+    run(file, "set where a sink starts", move |connection| {
+        let transaction = super::state::begin(connection)?;
+        for (partition, next) in &start {
+            transaction.execute(
+                "INSERT INTO sink_positions (sink, topic, partition, next_offset) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (sink, topic, partition) DO UPDATE SET next_offset = excluded.next_offset,
+                        holder = NULL, watermark_us = NULL,
+                        updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+                params![sink, partition.topic.as_str(), partition.partition, next],
+            )?;
+        }
+        transaction.commit()
+    })
+    .await
+}
+
+pub(crate) async fn accept_topic(file: &Path, topic: String) -> Result<u64, SinkError> {
+    let store = crate::config::sqlite_name(file);
+    let failed = move |error: rusqlite::Error| classify(&store, "accept a re-created topic", &error);
+    let writer = Writer::of(file).await?;
+    let job = move |connection: &mut Connection| {
+        let transaction = super::state::begin(connection).map_err(&failed)?;
+        let dropped =
+            transaction.execute("DELETE FROM sink_positions WHERE topic = ?1", [&topic]).map_err(&failed)?;
+        let state: Vec<(String, String)> = transaction
+            .prepare("SELECT pipeline, partition_clocks FROM pipeline_state")
+            .and_then(|mut s| s.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+            .map_err(&failed)?;
+        for (pipeline, clocks) in state {
+            let mut partitions = read_partition_clocks("sqlite", &clocks)?;
+            partitions.retain(|partition, _| partition.topic != topic);
+            let clocks = write_partition_clocks(&ClockState { partitions, ..ClockState::default() });
+            transaction
+                .execute(
+                    "UPDATE pipeline_state SET partition_clocks = ?2, holder = NULL WHERE pipeline = ?1",
+                    [pipeline, clocks],
+                )
+                .map_err(&failed)?;
+        }
+        transaction.commit().map_err(&failed)?;
+        Ok(dropped as u64)
+    };
+    writer.run(Turn::Plain, job).await
+}
+
+pub(crate) async fn expire(file: &Path, cutoff_us: i64) -> Result<u64, SinkError> {
+    let mut gone = 0;
+    for (table, time) in [("logs", "timestamp"), ("dead_letters", "created_at")] {
+        loop {
+            let sql = format!(
+                "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {time} < ?1 LIMIT {EXPIRE_ROWS})"
+            );
+            let rows = run(file, "delete what is past the retention", move |connection| {
+                connection.execute(&sql, [cutoff_us])
+            })
+            .await?;
+            gone += rows as u64;
+            if rows < EXPIRE_ROWS {
+                break;
+            }
+        }
+    }
+    Ok(gone)
+}
+
+pub(crate) async fn counts(file: &Path) -> Result<Counts, SinkError> {
+    run(file, "count rows", |connection| {
+        connection.query_row(
+            "SELECT (SELECT count(*) FROM logs), (SELECT count(*) FROM dead_letters),
+                    (SELECT count(*) FROM anomalies), (SELECT count(*) FROM anomaly_events),
+                    (SELECT min(watermark_us) FROM sink_positions WHERE sink = ?1)",
+            [LOGS],
+            |row| {
+                Ok(Counts {
+                    logs: row.get(0)?,
+                    dead_letters: row.get(1)?,
+                    anomalies: row.get(2)?,
+                    anomaly_events: row.get(3)?,
+                    logs_watermark_us: row.get(4)?,
+                })
+            },
+        )
+    })
+    .await
+}
