@@ -95,6 +95,7 @@ pub(super) fn read<'a, W: Wanted>(
         host: host_buffer,
         message: message_buffer,
         metadata: metadata_buffer,
+        ..
     } = scratch;
     let (service_text, service_cut) = name(service.value, service_buffer);
     let (message_text, message_chars) = read_message::<W>(message.value, message_buffer);

@@ -74,11 +74,13 @@ fn fraction(tail: &[u8]) -> Option<(i64, &[u8])> {
     let Some(digits) = tail.strip_prefix(b".") else {
         return Some((0, tail));
     };
-    let count = digits.iter().take_while(|digit| digit.is_ascii_digit()).count();
-    if count == 0 {
-        return None;
+    let (mut fraction_us, mut place, mut count) = (0, SECOND / 10, 0);
+    while let Some(digit @ b'0'..=b'9') = digits.get(count) {
+        fraction_us += i64::from(digit - b'0') * place;
+        place /= 10;
+        count += 1;
     }
-    Some((scaled(&digits[..count], 6), &digits[count..]))
+    (count > 0).then(|| (fraction_us, &digits[count..]))
 }
 
 /// The first `places` digits after a decimal point, as a whole number: `12` with 6 places is 120,000.
