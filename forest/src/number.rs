@@ -25,7 +25,7 @@ pub(crate) fn floor_f32(threshold: f64) -> f32 {
 ///
 /// assert_eq!(average_path_length(1), 0.0);
 /// assert_eq!(average_path_length(2), 1.0);
-/// assert!((average_path_length(256) - 10.244770920116851).abs() < 1e-12);
+/// assert!((average_path_length(256) - 10.244770920119917).abs() < 1e-12);
 /// ```
 pub fn average_path_length(n: usize) -> f64 {
     /// Euler's constant, to the digits that scikit-learn has.

@@ -291,7 +291,7 @@ fn wide_and_deep_forests_score_as_the_naive_scorer_says() {
     // A chain of 40,000 splits has 80,001 nodes, and is too deep to recurse into.
     let links = 40_000_usize;
     let nodes = 2 * links + 1;
-    let is_link = |node: usize| node % 2 == 0 && node + 1 < nodes;
+    let is_link = |node: usize| node.is_multiple_of(2) && node + 1 < nodes;
     let column = |of_link: &dyn Fn(usize) -> Value, of_leaf: Value| -> Vec<Value> {
         (0..nodes).map(|node| if is_link(node) { of_link(node) } else { of_leaf.clone() }).collect()
     };
