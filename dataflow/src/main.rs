@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `smartlog`; see [`smartlog::cli`].
+
+fn main() -> std::process::ExitCode {
+    smartlog::cli::main()
+}

@@ -34,9 +34,9 @@ macro_rules! documented_form {
     };
 }
 
-documented_form!(HumanDuration, "duration");
-documented_form!(HumanBytes, "size");
-documented_form!(HumanZone, "time zone");
+documented_form!(HumanDuration, "DURATION");
+documented_form!(HumanBytes, "SIZE");
+documented_form!(HumanZone, "ZONE");
 documented_form!(Start, "earliest|now|TIME");
 
 /// A [`Duration`] written as `5m`, `1h 30m` or `100ms`.

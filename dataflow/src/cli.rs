@@ -1,0 +1,336 @@
+//! The command line: what commands there are, which settings each hears, and what its end means to a supervisor.
+//!
+//! ```text
+//!   arguments ──clap──▶ Command + flags ──▶ config::Loaded ──▶ logging ──▶ commands::run ──▶ exit code
+//!                        ▲
+//!   config::options() ───┘  a flag for every setting of the sections that the command uses
+//! ```
+
+use crate::commands;
+use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, options};
+use crate::logging;
+use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What an end of the program means, as sysexits.h has it.
+pub mod exit {
+    /// It failed while running: the message on stderr says at what.
+    pub const FAILURE: u8 = 1;
+    /// The command line was not understood.
+    pub const USAGE: u8 = 2;
+    /// Another process of the set ended: restart the whole set.
+    pub const RESTART_SET: u8 = 75;
+    /// The configuration was refused: a restart alone mends nothing.
+    pub const CONFIG: u8 = 78;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done, or stopped by SIGTERM or SIGINT with everything committed
+  1   failed; stderr says at what
+  2   the command line was not understood
+  75  another process of the set ended: restart the whole set
+  78  the configuration was refused: restarting alone mends nothing
+
+Settings: defaults < smartlog.toml < variables SMARTLOG_… < flags. docs/CONFIGURATION.md lists them all.";
+
+/// Stream-processing log analyser: logs from Kafka in, anomalies out, every log exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "smartlog", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// File with settings [default: smartlog.toml, where there is one] [variable: SMARTLOG_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the settings in force and where each comes from, and end
+    #[arg(long, global = true)]
+    pub show_config: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can be told to do. Adding one: an entry here, in [`Command::sections`] and in
+/// [`commands::run_command`].
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything in one process, with made-up logs: broker, dataflow, store, page on http://localhost:8000
+    #[command(after_help = "\
+Examples:
+  smartlog demo
+  smartlog demo --rate 5000 --listen 127.0.0.1:8080
+  smartlog demo --for 60s --format json     # ends by itself, and prints how many incidents were found")]
+    Demo,
+    /// Read Kafka, keep windows, raise anomalies, store every log exactly once
+    #[command(after_help = "\
+Examples:
+  smartlog run --brokers kafka-1:9092,kafka-2:9092 --topic logs --store postgres://smartlog@db/logs
+  smartlog run --topic logs --topic audit --workers 2
+  smartlog run --until-end --store none --windows-out windows.csv --hop 10s
+  smartlog run --processes 2 --store postgres://smartlog@db/logs      # two processes on this host
+  smartlog run --processes 2 --process 0 --hostfile hosts.txt         # one of two, on two hosts
+  smartlog run --property security.protocol=sasl_ssl --config /etc/smartlog.toml")]
+    Run,
+    /// Serve the REST API and the live page from the store
+    #[command(after_help = "\
+Examples:
+  smartlog api --store postgres://smartlog@db/logs
+  smartlog api --listen 127.0.0.1:8080")]
+    Api,
+    /// Make up logs of a micro-service estate, with known incidents
+    #[command(after_help = "\
+Examples:
+  smartlog generate | head -n 10
+  smartlog generate --to kafka --brokers localhost:9092 --topic logs --rate 5000
+  smartlog generate --to logs.ndjson.zst --for 24h --speed 0 --incidents auto --labels labels.json --seed 7")]
+    Generate,
+    /// The same dataflow over files or stdin at full speed, no service needed
+    #[command(after_help = "\
+Examples:
+  smartlog analyze app.log.gz
+  smartlog analyze part-0.ndjson part-1.ndjson --workers 2 --format json | jq .description
+  kubectl logs deploy/shop | smartlog analyze -
+  smartlog analyze app.ndjson --input-format ecs --windows-out windows.csv --hop 1m")]
+    Analyze(AnalyzeArgs),
+    /// Bring the store's tables up to date (run does so by itself)
+    #[command(after_help = "\
+Examples:
+  smartlog migrate --store postgres://smartlog@db/logs")]
+    Migrate,
+    /// Show and change where each sink stands in its input
+    #[command(after_help = "\
+Examples:
+  smartlog sinks list
+  smartlog sinks forget parquet
+  smartlog sinks set-start logs --at logs:0=1200 --at logs:1=1187
+  smartlog sinks accept-topic logs          # after the topic was deleted and made anew")]
+    Sinks(SinksArgs),
+    /// Check each configured dependency; say what is wrong and how to mend it
+    #[command(after_help = "\
+Examples:
+  smartlog doctor
+  smartlog doctor --config /etc/smartlog.toml --format json
+
+Ends with 1 when a check failed. Warnings do not count.")]
+    Doctor,
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What `smartlog analyze` reads.
+#[derive(Debug, Clone, Args)]
+pub struct AnalyzeArgs {
+    /// Files of JSON lines, plain, .gz or .zst; several are read side by side, as partitions are; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub inputs: Vec<PathBuf>,
+}
+
+/// What `smartlog sinks` does.
+#[derive(Debug, Clone, Args)]
+pub struct SinksArgs {
+    #[command(subcommand)]
+    pub action: SinksAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum SinksAction {
+    /// Every sink's position in every partition
+    List,
+    /// Drop the positions of a sink that was removed
+    Forget {
+        /// Name of the sink, as `smartlog sinks list` shows it
+        sink: String,
+    },
+    /// Set where a sink begins, whether it has a position or not: what lies between is left out, or written twice
+    SetStart {
+        /// Name of the sink, as `smartlog sinks list` shows it
+        sink: String,
+        /// Next offset to read of a partition, as TOPIC:PARTITION=OFFSET; may be repeated
+        #[arg(long = "at", required = true, value_name = "TOPIC:PARTITION=OFFSET")]
+        at: Vec<commands::sinks::StartAt>,
+    },
+    /// Accept that a topic was deleted and made anew: every sink begins at its start
+    AcceptTopic {
+        /// Name of the topic
+        topic: String,
+    },
+}
+
+impl Command {
+    /// The sections of the settings that a command uses: those get flags, are judged, and have their secrets read.
+    const SECTIONS: [(&'static str, &'static [&'static str]); 8] = [
+        ("demo", &["demo", "parse", "engine", "time", "detection", "api", "output", "log"]),
+        ("run", &["kafka", "store", "engine", "windows", "parse", "time", "detection", "metrics", "log"]),
+        ("api", &["api", "store", "log"]),
+        ("generate", &["generate", "kafka", "log"]),
+        ("analyze", &["engine", "windows", "parse", "time", "detection", "output", "log"]),
+        ("migrate", &["store", "log"]),
+        ("sinks", &["store", "output", "log"]),
+        (
+            "doctor",
+            &[
+                "kafka",
+                "store",
+                "api",
+                "metrics",
+                "engine",
+                "windows",
+                "parse",
+                "time",
+                "detection",
+                "output",
+                "log",
+            ],
+        ),
+    ];
+
+    fn sections(name: &str) -> &'static [&'static str] {
+        Self::SECTIONS.iter().find(|(command, _)| *command == name).map_or(&[], |(_, sections)| sections)
+    }
+}
+
+/// Runs the program. Called by `main` alone.
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(fault) => {
+            // Nothing can be done about a stderr that is closed.
+            let _ = fault.print();
+            return ExitCode::from(u8::try_from(fault.exit_code()).unwrap_or(exit::USAGE));
+        }
+    };
+    match dispatch(&matches) {
+        Ok(code) => code,
+        Err(fault) => report(&fault),
+    }
+}
+
+/// The command line with a flag for every setting.
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    Command::SECTIONS.iter().fold(command, |command, (name, sections)| {
+        command.mut_subcommand(name, |subcommand| subcommand.args(offered(sections).map(flag_of)))
+    })
+}
+
+fn offered(sections: &'static [&'static str]) -> impl Iterator<Item = &'static OptionSpec> {
+    let of_section =
+        |section: &'static str| options().iter().filter(move |option| option.top_section() == section);
+    sections.iter().copied().flat_map(of_section)
+}
+
+fn flag_of(option: &'static OptionSpec) -> Arg {
+    let default =
+        option.default.as_deref().filter(|default| !matches!(*default, "\"\"" | "[]" | "{}" | "false"));
+    let default =
+        default.map_or(String::new(), |default| format!(" [default: {}]", default.trim_matches('"')));
+    let detail = if option.detail.is_empty() { String::new() } else { format!("\n\n{}", option.detail) };
+    let setting = format!("[key: {}] [variable: {}]", option.key, option.variable);
+    let mut arg = Arg::new(option.key.as_str())
+        .long(option.flag.as_str())
+        .value_name(option.form.as_str())
+        .help(format!("{}{default}", option.summary.trim_end_matches('.')))
+        .long_help(format!("{}{detail}\n\n{setting}{default}", option.summary))
+        .hide_short_help(!option.is_common);
+    if option.flag != option.long_flag {
+        arg = arg.alias(option.long_flag.as_str());
+    }
+    if !option.is_common {
+        arg = arg.help_heading(format!("Settings of [{}]", option.section()));
+    }
+    match option.kind {
+        Kind::List | Kind::Map => arg.action(ArgAction::Append),
+        Kind::Bool => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_parser(PossibleValuesParser::new(["true", "false"]))
+            .hide_possible_values(true),
+        Kind::Text | Kind::Integer | Kind::Number => arg.allow_negative_numbers(true),
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let cli = Cli::from_arg_matches(matches)?;
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut command(), "smartlog", &mut std::io::stdout().lock());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (name, submatches) = matches.subcommand().context("expected a command; see smartlog --help")?;
+    let loaded = Loaded::load(&layers(&cli, name, submatches));
+    if let Command::Doctor = cli.command {
+        return commands::doctor::run(loaded);
+    }
+    let loaded = loaded?;
+    if cli.show_config {
+        std::io::stdout().lock().write_all(loaded.show().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    logging::start(&loaded.config.log)?;
+    commands::run_command(loaded.config, cli.command)
+}
+
+fn layers(cli: &Cli, name: &str, matches: &ArgMatches) -> Layers {
+    let sections = Command::sections(name);
+    let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+    let environment: Vec<(String, String)> =
+        std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    let file = cli
+        .config
+        .clone()
+        .or_else(|| std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from));
+    let given = |option: &&OptionSpec| matches.value_source(&option.key) == Some(ValueSource::CommandLine);
+    let values = |option: &'static OptionSpec| {
+        let values = matches.get_many::<String>(&option.key).into_iter().flatten().cloned().collect();
+        (option, values)
+    };
+    let flags = offered(sections).filter(given).map(values).collect();
+    Layers { file, folder: PathBuf::new(), environment, flags, in_use: Some(sections) }
+}
+
+/// Says what went wrong, in the words of each cause that adds some, and gives the exit code.
+fn report(fault: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(fault) {
+        return ExitCode::SUCCESS;
+    }
+    // Nothing can be done about a stderr that is closed.
+    let _ = writeln!(std::io::stderr().lock(), "smartlog: {}", chain(fault));
+    let code = match fault.downcast_ref::<ConfigError>() {
+        Some(refused) if refused.is_usage() => exit::USAGE,
+        Some(_) => exit::CONFIG,
+        None => exit::FAILURE,
+    };
+    ExitCode::from(code)
+}
+
+/// The reader of our output has gone, as `head` does: no fault of anybody's.
+fn is_closed_pipe(fault: &anyhow::Error) -> bool {
+    let kind =
+        |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<std::io::Error>().map(|e| e.kind());
+    fault.chain().any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
+}
+
+/// The causes, outermost first; one that an outer one quotes already is left out.
+fn chain(fault: &anyhow::Error) -> String {
+    fault.chain().map(plain).fold(String::new(), |told, cause| match told.is_empty() {
+        true => cause,
+        false if told.contains(&cause) => told,
+        false => format!("{told}: {cause}"),
+    })
+}
+
+/// Without the number that the system knows the error by.
+fn plain(cause: &(dyn std::error::Error + 'static)) -> String {
+    let text = cause.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words.to_string(),
+        _ => text,
+    }
+}

@@ -1,0 +1,60 @@
+//! One file per command. Each takes the settings as loaded and judged, and gives the exit code.
+
+pub mod doctor;
+mod generate;
+mod migrate;
+pub mod sinks;
+
+use crate::cli::Command;
+use crate::config::Config;
+use anyhow::Context as _;
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// Runs `command`. `doctor` and `completions` are started by [`crate::cli::main`]: they need no valid settings.
+///
+/// # Errors
+/// What stopped the command, with what to do about it.
+pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo => anyhow::bail!("`demo` is not part of this build"),
+        Command::Run => anyhow::bail!("`run` is not part of this build"),
+        Command::Api => anyhow::bail!("`api` is not part of this build"),
+        Command::Analyze(_) => anyhow::bail!("`analyze` is not part of this build"),
+        Command::Generate => generate::run(&config),
+        Command::Migrate => migrate::run(&config),
+        Command::Sinks(args) => sinks::run(&config, args.action),
+        Command::Doctor | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Runs one asynchronous piece of work to its end on the calling thread.
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.context("the asynchronous runtime could not be started")?.block_on(work))
+}
+
+/// The store as the sinks know it.
+///
+/// # Errors
+/// When `store.url` is `none`: the command has nothing to work on.
+fn store_config(config: &Config) -> anyhow::Result<smartlog_sinks::StoreConfig> {
+    config.store_config().context(
+        "store.url is `none`: name the store with --store, in smartlog.toml, or in SMARTLOG_STORE_URL",
+    )
+}
+
+/// Writes rows in columns as wide as their widest cell, two blanks apart.
+fn write_columns<const N: usize>(
+    rows: impl IntoIterator<Item = [String; N]>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let rows: Vec<[String; N]> = rows.into_iter().collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    rows.iter().try_for_each(|row| {
+        let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  ")).collect();
+        writeln!(out, "{}", line.trim_end())
+    })
+}

@@ -1,0 +1,77 @@
+//! The settings themselves: one struct per section of the file.
+//!
+//! A field is the only place where a setting is written down. Its name is the key, its doc comment the help (the first
+//! paragraph in `-h`, all of it elsewhere), `Default` the default; flag, variable, example file and table in
+//! docs/CONFIGURATION.md are derived from it (see [`super::options`]). `x-flag` gives a short flag beside the
+//! one that follows from the key, `x-form` what a value looks like.
+
+mod api;
+mod detection;
+mod engine;
+mod kafka;
+mod parse;
+mod program;
+mod store;
+mod time;
+mod traffic;
+
+pub use api::{Api, ApiLimits};
+pub use detection::{Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolumeSpike};
+pub use engine::{Engine, Windows};
+pub use kafka::{Kafka, Properties};
+pub use parse::{Format, Parse};
+pub use program::{Log, LogFormat, Metrics, Output, OutputFormat};
+pub use store::{Store, StoreUrl};
+pub use time::Time;
+pub use traffic::{Demo, Generate};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// All settings of one start.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the logs come from.
+    pub kafka: Kafka,
+    /// How a payload becomes a log.
+    pub parse: Parse,
+    /// Threads, processes and the bounds on memory.
+    pub engine: Engine,
+    /// What counts as now, as late and as wrong.
+    pub time: Time,
+    /// Where results are kept.
+    pub store: Store,
+    /// The windows as a file, for other programs.
+    pub windows: Windows,
+    /// When something counts as trouble.
+    pub detection: Detection,
+    /// The REST API and the live page.
+    pub api: Api,
+    /// Figures about the program itself, for Prometheus.
+    pub metrics: Metrics,
+    /// The program's own log, on stderr.
+    pub log: Log,
+    /// What commands print.
+    pub output: Output,
+    /// `smartlog generate`: made-up logs with known incidents.
+    pub generate: Generate,
+    /// `smartlog demo`: everything in one process.
+    pub demo: Demo,
+}
+
+/// The operators count whole seconds of event time.
+const fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(seconds.unsigned_abs())
+}
+
+/// Of a duration that was checked to be whole seconds and to fit.
+fn whole_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
