@@ -1,7 +1,7 @@
 """What /proc says about processes: who lives, who is only a zombie, who is left behind.
 
 A killed service stays a zombie until PID 1 reaps it, which may take seconds in a container. A zombie holds no
-port and no lock of the kernel, and still answers `kill -0`: so it counts as ended here.
+port and no lock of the kernel, and still answers `kill -0`: so it counts as ended here, once its last thread is gone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Process:
 
     def alive(self) -> bool:
         facts = _stat(self.pid)
-        return facts is not None and facts[1] == self.start_ticks and facts[0] not in "ZX"
+        if facts is None or facts[1] != self.start_ticks:
+            return False
+        return facts[0] not in "ZX" or _threads(self.pid) > 1
 
     def stopped(self) -> bool:
         facts = _stat(self.pid)
@@ -76,6 +78,14 @@ def wait_until(condition, seconds: float) -> bool:
             return False
         time.sleep(POLL_SECONDS)
     return True
+
+
+def _threads(pid: int) -> int:
+    """Of a killed program the first thread is a zombie while others still hold its ports; then this is above 1."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
 
 
 def _stat(pid: int) -> tuple[str, int] | None:
