@@ -1,0 +1,164 @@
+//! The OpenAPI 3.1 document, made from [`ROUTES`]: what is checked is what is documented.
+
+use crate::params::{Kind, Param};
+use crate::problem::{CONTENT_TYPE, Problem};
+use crate::routes::{Answer, NamedSchema, ROUTES, Route, schema_of};
+use crate::time;
+use serde_json::json;
+use utoipa::openapi::path::ParameterStyle;
+use utoipa::openapi::path::{
+    HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathsBuilder,
+};
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, PathItem, Ref, RefOr,
+    Required, Response, ResponseBuilder, ResponsesBuilder,
+};
+
+/// The document as JSON.
+pub fn document() -> Vec<u8> {
+    let info = InfoBuilder::new()
+        .title("smartlog")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "What a stream of logs says: anomalies with their reasons, hourly numbers, services now, the logs \
+             themselves. Every list says `complete_through`: the event time up to which its numbers are final. \
+             Errors are RFC 9457 problem details that name the parameter and what is allowed.",
+        ))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .build();
+    let paths = ROUTES.iter().fold(PathsBuilder::new(), |paths, route| {
+        paths.path(route.path, PathItem::new(HttpMethod::Get, operation(route)))
+    });
+    let mut components = ComponentsBuilder::new();
+    let routes = ROUTES.iter().filter_map(|route| route.schema);
+    for NamedSchema { name, schema, referred } in routes.map(|make| make()).chain([schema_of::<Problem>()]) {
+        components = components.schema(name, schema).schemas_from_iter(referred);
+    }
+    let document = OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components.build()));
+    serde_json::to_vec(&document.build()).unwrap_or_default()
+}
+
+fn operation(route: &Route) -> utoipa::openapi::path::Operation {
+    let query = route.params.iter().map(query_parameter);
+    let path = route.path_params.iter().map(|(name, about, example)| path_parameter(name, about, example));
+    OperationBuilder::new()
+        .operation_id(Some(route.operation))
+        .tag(route.tag)
+        .summary(Some(route.summary))
+        .description(Some(route.about))
+        .parameters(Some(path.chain(query)))
+        .responses(responses(route))
+        .build()
+}
+
+fn responses(route: &Route) -> utoipa::openapi::Responses {
+    let mut responses = ResponsesBuilder::new().response("200", success(route));
+    if matches!(route.answer, Answer::Kept(_)) {
+        responses = responses.response("304", Response::new("Unchanged since the ETag in If-None-Match"));
+    }
+    for (status, about) in route.also {
+        let response = if *status < 400 { Response::new(*about) } else { problem(about) };
+        responses = responses.response(status.to_string(), response);
+    }
+    responses
+        .response("400", problem("A parameter is unknown or cannot be read"))
+        .response("406", problem("Accept allows none of the media types"))
+        .response("422", problem("A parameter asks for what cannot be"))
+        .response("429", problem("Too many requests from this address"))
+        .response("503", unavailable(route))
+        .build()
+}
+
+fn success(route: &Route) -> Response {
+    let mut response = ResponseBuilder::new().description(route.summary);
+    let schema = route.schema.map(|make| RefOr::Ref(Ref::from_schema_name(make().name)));
+    let example = route.example.map(|make| make());
+    for media_type in route.produces {
+        let content = ContentBuilder::new().schema(schema.clone()).example(example.clone());
+        response = response.content(*media_type, content.build());
+    }
+    response.build()
+}
+
+fn problem(about: &str) -> Response {
+    let schema = RefOr::<Schema>::Ref(Ref::from_schema_name("Problem"));
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new().description(about).content(CONTENT_TYPE, content).build()
+}
+
+/// Health says in its own words that the store is down.
+fn unavailable(route: &Route) -> Response {
+    let mut response = problem("The store cannot answer now");
+    if let (true, Some(schema)) = (route.tag == "health", route.schema) {
+        let schema = RefOr::<Schema>::Ref(Ref::from_schema_name(schema().name));
+        response
+            .content
+            .insert("application/json".into(), ContentBuilder::new().schema(Some(schema)).build().into());
+    }
+    response
+}
+
+fn path_parameter(name: &str, about: &str, example: &str) -> Parameter {
+    let schema = match example.parse::<i64>() {
+        Ok(_) => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)),
+        Err(_) => ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^/]+$")),
+    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(about))
+        .schema(Some(schema))
+        .example(Some(example.parse::<i64>().map_or_else(|_| json!(example), |number| json!(number))))
+        .build()
+}
+
+fn query_parameter(param: &Param) -> Parameter {
+    let mut built = ParameterBuilder::new()
+        .name(param.name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(param.about))
+        .schema(Some(schema(param)));
+    if matches!(param.kind, Kind::Words(_)) {
+        built = built.style(Some(ParameterStyle::Form)).explode(Some(false));
+    }
+    if !param.example.is_empty() {
+        built = built.example(Some(example(param)));
+    }
+    built.build()
+}
+
+fn schema(param: &Param) -> Schema {
+    let string = || ObjectBuilder::new().schema_type(Type::String);
+    match param.kind {
+        Kind::Text { max_chars } => string().min_length(Some(1)).max_length(Some(max_chars)).into(),
+        Kind::Words(words) => ArrayBuilder::new()
+            .items(string().enum_values(Some(words.iter().copied())))
+            .min_items(Some(1))
+            .into(),
+        Kind::Choice(words) => string()
+            .enum_values(Some(words.iter().copied()))
+            .default(words.first().map(|word| json!(word)))
+            .into(),
+        Kind::Integer { min, max, default } => ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(min as f64))
+            .maximum((max < i64::MAX).then_some(max as f64))
+            .default(default.map(|number| json!(number)))
+            .into(),
+        Kind::Time => string().pattern(Some(time::PATTERN)).description(Some(time::EXPECTED)).into(),
+    }
+}
+
+fn example(param: &Param) -> serde_json::Value {
+    match param.kind {
+        Kind::Integer { .. } => {
+            param.example.parse::<i64>().map_or(json!(param.example), |number| json!(number))
+        }
+        Kind::Words(_) => json!(param.example.split(',').collect::<Vec<_>>()),
+        _ => json!(param.example),
+    }
+}

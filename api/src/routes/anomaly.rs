@@ -1,0 +1,124 @@
+//! `GET /api/v1/anomalies/{id}`: one episode with its explanation and its history.
+
+use super::anomalies::{Anomaly, example_anomaly};
+use super::{Answer, Call, JSON, Route, encode, schema_of};
+use crate::problem::Problem;
+use crate::store::{Arg, Row, StoreError};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+pub const ROUTE: Route = Route {
+    path: "/api/v1/anomalies/{id}",
+    operation: "getAnomaly",
+    tag: "anomalies",
+    summary: "One anomaly with its explanation and history",
+    about: "`explanation` says what is typical against what was seen; `provenance` what the decision rests on; \
+            `events` what became of it, oldest first (the first 1,000).",
+    params: &[],
+    path_params: &[("id", "The anomaly's id", "1")],
+    produces: JSON,
+    schema: Some(schema_of::<AnomalyDetail>),
+    example: Some(example),
+    also: &[(404, "No anomaly has this id")],
+    answer: Answer::Kept(|call| Box::pin(detail(call))),
+};
+
+/// An episode's history is cut here.
+const MAX_EVENTS: i64 = 1_000;
+
+/// One episode in full.
+#[derive(Debug, Serialize, ToSchema)]
+struct AnomalyDetail {
+    #[serde(flatten)]
+    anomaly: Anomaly,
+    /// Typical against actual, and what changed most.
+    #[schema(value_type = Option<serde_json::Value>)]
+    explanation: Option<Box<RawValue>>,
+    /// What the decision rests on.
+    #[schema(value_type = Option<serde_json::Value>)]
+    provenance: Option<Box<RawValue>>,
+    /// End of the window that raised it first.
+    #[schema(value_type = String, format = DateTime)]
+    first_raised_at: Timestamp,
+    events: Vec<Event>,
+}
+
+/// What happened to the episode, once.
+#[derive(Debug, Serialize, ToSchema)]
+struct Event {
+    seq: i64,
+    /// `raised`, `opened`, `updated`, `resolved`, `expired`, `retracted` or `reopened`.
+    kind: String,
+    revision: i64,
+    status: String,
+    /// Why, where that is not plain from the kind.
+    reason: Option<String>,
+    /// The clock when it happened.
+    #[schema(value_type = String, format = DateTime)]
+    clock: Timestamp,
+}
+
+async fn detail(call: Call) -> Result<Vec<u8>, Problem> {
+    let app = &*call.app;
+    let given = call.path.first().map(String::as_str).unwrap_or_default();
+    let id = id(given)?;
+    let columns = Anomaly::COLUMNS;
+    let mut anomaly = app.store.sql(&format!(
+        "select {columns}, explanation, provenance, first_raised_at from anomalies where id = "
+    ));
+    anomaly.arg(Arg::Int(id));
+    let mut events = app
+        .store
+        .sql("select seq, kind, revision, status, reason, clock from anomaly_events where anomaly_id = ");
+    events.arg(Arg::Int(id)).push(" order by seq limit ").arg(Arg::Int(MAX_EVENTS));
+    let [rows, events] = app.fetch_all([anomaly, events]).await?;
+    let Some(row) = rows.first() else {
+        return Err(Problem::not_found(format!("no anomaly has the id {id}; /api/v1/anomalies lists them")));
+    };
+    encode(&AnomalyDetail {
+        anomaly: Anomaly::from_row(row)?,
+        explanation: row.get(Anomaly::WIDTH)?,
+        provenance: row.get(Anomaly::WIDTH + 1)?,
+        first_raised_at: row.get(Anomaly::WIDTH + 2)?,
+        events: events.iter().map(event).collect::<Result<_, _>>()?,
+    })
+}
+
+fn id(given: &str) -> Result<i64, Problem> {
+    let is_number = !given.is_empty() && given.bytes().all(|b| b.is_ascii_digit());
+    match given.parse::<i64>() {
+        Ok(id) if is_number => Ok(id),
+        // A number that no id can reach names no anomaly.
+        Err(_) if is_number => Err(Problem::not_found("no anomaly has an id that large")),
+        _ => {
+            let found = crate::problem::quotable(given);
+            Err(Problem::invalid("id", format!("id must be a whole number from 0, found \"{found}\"")))
+        }
+    }
+}
+
+fn event(row: &Row) -> Result<Event, StoreError> {
+    Ok(Event {
+        seq: row.get(0)?,
+        kind: row.get(1)?,
+        revision: row.get(2)?,
+        status: row.get(3)?,
+        reason: row.get(4)?,
+        clock: row.get(5)?,
+    })
+}
+
+fn example() -> serde_json::Value {
+    let mut anomaly = example_anomaly();
+    anomaly["explanation"] =
+        serde_json::json!({"typical": {"error_rate": 0.012}, "actual": {"error_rate": 0.15}});
+    anomaly["provenance"] = serde_json::json!({"rule": "error_rate_spike", "clock": "2026-01-15T10:30:00Z"});
+    anomaly["first_raised_at"] = "2026-01-15T10:30:00Z".into();
+    anomaly["events"] = serde_json::json!([
+        {"seq": 41, "kind": "raised", "revision": 1, "status": "provisional", "reason": null, "clock": "2026-01-15T10:30:00Z"},
+        {"seq": 42, "kind": "opened", "revision": 2, "status": "open", "reason": null, "clock": "2026-01-15T10:30:05Z"}
+    ]);
+    anomaly
+}

@@ -1,0 +1,232 @@
+//! Every route of the API at a glance. The table makes the router, the checks and the documentation.
+//!
+//! To add one: a file here with a `pub const ROUTE: Route`, and a line in [`ROUTES`].
+
+pub mod anomalies;
+mod anomaly;
+mod dead_letters;
+mod docs;
+mod health;
+mod hourly;
+mod logs;
+mod metrics;
+mod page;
+mod services;
+mod status;
+mod stream;
+
+use crate::app::App;
+use crate::cache::Kept;
+use crate::params::{Kind, Param, Params};
+use crate::problem::Problem;
+use crate::store::{Row, StoreError};
+use crate::time;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+
+/// All routes.
+pub const ROUTES: &[Route] = &[
+    page::ROUTE,
+    page::ASSETS,
+    health::ROUTE,
+    health::LIVE,
+    health::READY,
+    anomalies::ROUTE,
+    stream::ROUTE,
+    anomaly::ROUTE,
+    hourly::ROUTE,
+    services::ROUTE,
+    status::ROUTE,
+    logs::ROUTE,
+    dead_letters::ROUTE,
+    metrics::ROUTE,
+    docs::OPENAPI,
+    docs::ROUTE,
+    docs::ASSETS,
+];
+
+/// One route: what it takes, what it makes, who answers. All routes answer GET and HEAD.
+pub struct Route {
+    /// Template, as axum and OpenAPI write it: `/api/v1/anomalies/{id}`.
+    pub path: &'static str,
+    /// Unique name for generated clients.
+    pub operation: &'static str,
+    pub tag: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// What a user has to know.
+    pub about: &'static str,
+    /// Query parameters.
+    pub params: &'static [Param],
+    /// Path parameters in order: name, what it is, an example.
+    pub path_params: &'static [(&'static str, &'static str, &'static str)],
+    /// Media types of a successful answer.
+    pub produces: &'static [&'static str],
+    /// Schema of a successful answer, for JSON.
+    pub schema: Option<fn() -> NamedSchema>,
+    /// A successful answer, for the documentation.
+    pub example: Option<fn() -> serde_json::Value>,
+    /// Statuses besides 200 and those that any route may give.
+    pub also: &'static [(u16, &'static str)],
+    pub answer: Answer,
+}
+
+/// A schema, its name, and the schemas that it refers to.
+pub struct NamedSchema {
+    pub name: String,
+    pub schema: RefOr<Schema>,
+    pub referred: Vec<(String, RefOr<Schema>)>,
+}
+
+/// The schema of a type, for [`Route::schema`].
+pub fn schema_of<T: ToSchema>() -> NamedSchema {
+    let mut referred = Vec::new();
+    T::schemas(&mut referred);
+    NamedSchema { name: T::name().into_owned(), schema: T::schema(), referred }
+}
+
+pub type AnswerFn = fn(Call) -> BoxFuture<'static, Result<Response, Problem>>;
+pub type ReadFn = fn(Call) -> BoxFuture<'static, Result<Vec<u8>, Problem>>;
+
+/// Who answers.
+#[derive(Clone, Copy)]
+pub enum Answer {
+    /// Anew for each request.
+    Plain(AnswerFn),
+    /// JSON that depends on nothing but path, parameters and store: kept until the store changes, with an ETag.
+    Kept(ReadFn),
+}
+
+/// One request, checked against its route.
+pub struct Call {
+    pub app: Arc<App>,
+    /// Values of the path's parameters, in order.
+    pub path: Vec<String>,
+    pub params: Params,
+    pub headers: HeaderMap,
+    /// What relative times refer to.
+    pub now: Timestamp,
+}
+
+/// The only media type of most routes.
+pub const JSON: &[&str] = &["application/json"];
+
+pub const SERVICE: Param = Param {
+    name: "service",
+    kind: Kind::Text { max_chars: 100 },
+    about: "Only this service",
+    example: "payment-service",
+};
+pub const SINCE: Param = Param {
+    name: "since",
+    kind: Kind::Time,
+    about: "From this time on: RFC 3339, `now`, or relative to now (`-15m`, `-1h`, `-7d`)",
+    example: "-1h",
+};
+pub const UNTIL: Param = Param {
+    name: "until",
+    kind: Kind::Time,
+    about: "Before this time; written like `since`",
+    example: "now",
+};
+
+/// Refuses a range that ends before it begins.
+pub fn check_range(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), Problem> {
+    match (since, until) {
+        (Some(since), Some(until)) if until <= since => {
+            let detail = format!("until ({until}) must be later than since ({since})");
+            Err(Problem::unprocessable(UNTIL.name, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How far the numbers are.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ClockNow {
+    /// Event time reached; null before the first log.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-15T10:30:05Z")]
+    pub clock: Option<Timestamp>,
+    /// Event time up to which all numbers are final.
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-01-15T10:30:00Z")]
+    pub complete_through: Option<Timestamp>,
+}
+
+impl ClockNow {
+    /// Clock and watermark of the aggregates, in one row; absent before the first run.
+    pub const SQL: &str = "select clock_us, watermark_us from pipeline_state order by pipeline limit 1";
+
+    pub async fn read(app: &App) -> Result<ClockNow, StoreError> {
+        Self::of(&app.fetch(app.store.sql(Self::SQL)).await?)
+    }
+
+    /// From the answer to [`ClockNow::SQL`].
+    pub fn of(rows: &[Row]) -> Result<ClockNow, StoreError> {
+        let Some(row) = rows.first() else { return Ok(ClockNow { clock: None, complete_through: None }) };
+        let micros = |column| row.get::<Option<i64>>(column).map(|us| us.and_then(time::from_micros));
+        Ok(ClockNow { clock: micros(0)?, complete_through: micros(1)? })
+    }
+}
+
+/// Like [`ClockNow::SQL`], for lists of raw logs: the lesser of the aggregates' watermark and that of any raw sink.
+pub const RAW_COMPLETE_SQL: &str = "select min(clock_us), min(watermark_us) from (\
+     select clock_us, watermark_us from pipeline_state \
+     union all select null, watermark_us from sink_positions where watermark_us is not null) as reached";
+
+/// Serialises an answer.
+pub fn encode(answer: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(answer).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written as JSON");
+        Problem::internal("the answer could not be written as JSON; the server's log says why")
+    })
+}
+
+/// JSON with its ETag, or 304 when the client has it already.
+pub fn json(headers: &HeaderMap, kept: &Kept) -> Response {
+    conditional(headers, kept, "application/json", "no-cache")
+}
+
+/// A body with its ETag, or 304 when the client has it already.
+pub fn conditional(
+    headers: &HeaderMap,
+    kept: &Kept,
+    content_type: &'static str,
+    cache_control: &'static str,
+) -> Response {
+    let validators = [
+        (header::ETAG, kept.etag.clone()),
+        (header::CACHE_CONTROL, HeaderValue::from_static(cache_control)),
+        (header::VARY, HeaderValue::from_static("accept-encoding")),
+    ];
+    if is_known(headers, &kept.etag) {
+        return (StatusCode::NOT_MODIFIED, validators).into_response();
+    }
+    (validators, [(header::CONTENT_TYPE, content_type)], kept.body.clone()).into_response()
+}
+
+/// Whether `If-None-Match` names the ETag; weak comparison, as GET asks for.
+fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        value
+            .as_bytes()
+            .split(|b| *b == b',')
+            .map(<[u8]>::trim_ascii)
+            .any(|tag| tag == b"*" || opaque(tag) == opaque(etag.as_bytes()))
+    })
+}
+
+/// JSON that is not kept.
+pub fn fresh(status: StatusCode, answer: &impl Serialize) -> Result<Response, Problem> {
+    let body = Bytes::from(encode(answer)?);
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    Ok((status, headers, body).into_response())
+}

@@ -1,0 +1,125 @@
+//! Reads PostgreSQL: a pool of read-only sessions, prepared statements, a timeout that the server keeps.
+
+use super::{Arg, Revision, Row, Sql, StoreError};
+use crate::config::{ApiConfig, StoreUrl};
+use deadpool_postgres::{
+    Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use futures_util::future::try_join_all;
+use std::time::Duration;
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+
+/// How long a connection may take to be made. Shorter than `/health` may take to say that there is none.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// A pool of read-only sessions.
+#[derive(Clone)]
+pub struct Postgres {
+    pool: Pool,
+    timeout: Duration,
+    /// For messages, without the password.
+    place: String,
+}
+
+impl Postgres {
+    pub fn new(url: &str, config: &ApiConfig) -> Result<Self, StoreError> {
+        let place = StoreUrl::Postgres(url.to_owned()).to_string();
+        let unavailable = |cause: String| StoreError::Unavailable { store: place.clone(), cause };
+        let mut session: tokio_postgres::Config = url
+            .parse()
+            .map_err(|e: tokio_postgres::Error| unavailable(format!("the URL cannot be read: {e}")))?;
+        let given = session.get_options().unwrap_or_default();
+        let timeout_ms = config.statement_timeout.as_millis();
+        session.options(format!(
+            "{given} -c default_transaction_read_only=on -c statement_timeout={timeout_ms} -c timezone=UTC"
+        ));
+        session.application_name("smartlog-api").connect_timeout(CONNECT_TIMEOUT);
+        let recycling_method = RecyclingMethod::Fast;
+        let manager = Manager::from_config(session, NoTls, ManagerConfig { recycling_method });
+        let timeouts = Timeouts {
+            wait: Some(config.statement_timeout),
+            create: Some(CONNECT_TIMEOUT),
+            recycle: Some(CONNECT_TIMEOUT),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(config.store_connections.max(1))
+            .timeouts(timeouts)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| unavailable(e.to_string()))?;
+        Ok(Postgres { pool, timeout: config.statement_timeout, place })
+    }
+
+    /// Sends all statements at once and awaits the answers in order: one round trip.
+    pub async fn fetch_all<const N: usize>(&self, sqls: [Sql; N]) -> Result<[Vec<Row>; N], StoreError> {
+        let client = self.client().await?;
+        let answers = try_join_all(sqls.iter().map(|sql| rows(&client, sql)));
+        // The server keeps the time; this is for a network that swallows its answer.
+        let answers = match tokio::time::timeout(self.timeout * 2, answers).await {
+            Ok(answers) => answers.map_err(|e| self.failed(e))?,
+            Err(_) => return Err(self.timed_out()),
+        };
+        answers.try_into().map_err(|_| StoreError::Mismatch("an answer is missing".into()))
+    }
+
+    /// The transactions that a snapshot sees tell all that it can see, whoever wrote it.
+    pub async fn revision(&self) -> Result<Revision, StoreError> {
+        let sql = Sql::new(super::Dialect::Postgres, "select cast(pg_current_snapshot() as text)");
+        let [rows] = self.fetch_all([sql]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Mismatch("no snapshot".into()))?;
+        row.get::<String>(0).map(Revision::new)
+    }
+
+    async fn client(&self) -> Result<Client, StoreError> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => self.timed_out(),
+            PoolError::Backend(error) => self.failed(error),
+            other => self.unavailable(other),
+        })
+    }
+
+    fn failed(&self, error: tokio_postgres::Error) -> StoreError {
+        match error.code() {
+            Some(&SqlState::QUERY_CANCELED) => self.timed_out(),
+            Some(&(SqlState::UNDEFINED_COLUMN | SqlState::SYNTAX_ERROR | SqlState::UNDEFINED_FUNCTION)) => {
+                StoreError::Mismatch(cause(&error))
+            }
+            _ => self.unavailable(cause(&error)),
+        }
+    }
+
+    fn timed_out(&self) -> StoreError {
+        StoreError::TimedOut { limit_ms: self.timeout.as_millis() }
+    }
+
+    fn unavailable(&self, cause: impl std::fmt::Display) -> StoreError {
+        StoreError::Unavailable { store: self.place.clone(), cause: cause.to_string() }
+    }
+}
+
+/// tokio-postgres prints its own level only ("db error"); the reason is one below.
+fn cause(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+async fn rows(client: &Client, sql: &Sql) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let statement = client.prepare_cached(&sql.text).await?;
+    let args: Vec<Box<dyn ToSql + Sync + Send>> = sql.args.iter().map(bound).collect();
+    let args: Vec<&(dyn ToSql + Sync)> = args.iter().map(|arg| arg.as_ref() as &(dyn ToSql + Sync)).collect();
+    let found = client.query(&statement, &args).await?;
+    Ok(found.into_iter().map(Row::Postgres).collect())
+}
+
+fn bound(arg: &Arg) -> Box<dyn ToSql + Sync + Send> {
+    match arg {
+        Arg::Int(number) => Box::new(*number),
+        Arg::Text(text) => Box::new(text.clone()),
+        Arg::Time(time) => Box::new(*time),
+        Arg::Words(words) => Box::new(words.clone()),
+    }
+}
