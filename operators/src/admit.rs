@@ -53,8 +53,12 @@ impl Slots {
 
     /// Takes the slots of services that were silent since before `second`.
     pub fn retire_before(&mut self, second: i64) -> Vec<CompactString> {
-        let mut retired: Vec<_> =
-            self.holders.iter().filter(|(_, newest)| **newest < second).map(|(service, _)| service.clone()).collect();
+        let mut retired: Vec<_> = self
+            .holders
+            .iter()
+            .filter(|(_, newest)| **newest < second)
+            .map(|(service, _)| service.clone())
+            .collect();
         retired.sort_unstable();
         retired.iter().for_each(|service| {
             self.holders.remove(service);

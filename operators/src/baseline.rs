@@ -107,7 +107,8 @@ impl Baseline {
 
     fn look(&self, settings: &settings::Baseline) -> Normal {
         let lagged = self.minutes.len().saturating_sub((settings.lag / MINUTE) as usize);
-        let trusted: Vec<Minute> = self.minutes.iter().take(lagged).filter(|m| !m.left_out).copied().collect();
+        let trusted: Vec<Minute> =
+            self.minutes.iter().take(lagged).filter(|m| !m.left_out).copied().collect();
         let minutes = if trusted.len() >= settings.enough_minutes {
             trusted
         } else {

@@ -124,6 +124,11 @@ impl PartitionTime {
         self.time_us
     }
 
+    /// The latest credible event so far, microseconds.
+    pub fn latest_us(&self) -> Option<i64> {
+        self.latest_credible_us
+    }
+
     /// The latest credible event of all: where a partition's time ends when its input does.
     pub fn finish(&mut self) -> Option<i64> {
         self.time_us = self.time_us.max(self.latest_credible_us);
@@ -200,8 +205,10 @@ impl Clock {
 
     /// Time at the end of an epoch.
     pub fn tick(&mut self) -> Tick {
-        let complete =
-            self.expected.as_ref().is_some_and(|e| e.iter().all(|partition| self.reports.contains_key(partition)));
+        let complete = self
+            .expected
+            .as_ref()
+            .is_some_and(|e| e.iter().all(|partition| self.reports.contains_key(partition)));
         let wall_us = self.reports.values().map(|r| r.wall_us).max().unwrap_or(self.state.wall_us);
         let ended = complete && self.reports.values().all(|r| r.ended);
         if complete {

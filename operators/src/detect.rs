@@ -76,13 +76,19 @@ impl Service {
     }
 
     /// Looks at the service: what changed in its episodes, and whether `base` moved.
-    fn look(&mut self, name: &CompactString, look: &Look<'_>, settings: &Settings) -> (Vec<EpisodeChange>, bool) {
+    fn look(
+        &mut self,
+        name: &CompactString,
+        look: &Look<'_>,
+        settings: &Settings,
+    ) -> (Vec<EpisodeChange>, bool) {
         let final_through = look.tick.final_through();
         self.rewind_if_late(look);
         let ended = self.head.fold(look.seconds, final_through, &settings.detection);
         self.ended.extend(ended);
         let end = provisional_end(look.tick.clock_second());
-        let alarms = if look.tick.ended { Vec::new() } else { self.head.peek(look.rolling, end, &settings.detection) };
+        let alarms =
+            if look.tick.ended { Vec::new() } else { self.head.peek(look.rolling, end, &settings.detection) };
         let findings: Vec<Finding> = self.ended.iter().copied().chain(self.head.open()).collect();
         let evaluation = Evaluation {
             service: Some(name).filter(|name| **name != WHOLE_STREAM),
@@ -127,7 +133,8 @@ impl Service {
     }
 
     fn next_due(&self, seconds: &[(i64, Sums)], final_through: i64, settings: &Settings) -> i64 {
-        let first_from = |second: i64| seconds.get(seconds.partition_point(|(s, _)| *s < second)).map(|(s, _)| *s);
+        let first_from =
+            |second: i64| seconds.get(seconds.partition_point(|(s, _)| *s < second)).map(|(s, _)| *s);
         let enters = first_from(final_through).map(|second| second + 1);
         let leaves = first_from(final_through - WINDOW_SECONDS).map(|second| second + WINDOW_SECONDS + 1);
         let provisional = self.published.iter().filter(|episode| episode.status == Status::Provisional);
@@ -200,7 +207,9 @@ impl Services {
             let due = service.due;
             self.schedule(name, due);
         }
-        if let Some(waiting) = self.due.get_mut(&old_due).filter(|_| self.services.get(name).map(|s| s.due) != Some(old_due)) {
+        if let Some(waiting) =
+            self.due.get_mut(&old_due).filter(|_| self.services.get(name).map(|s| s.due) != Some(old_due))
+        {
             waiting.remove(name);
         }
     }
@@ -221,8 +230,10 @@ impl Reader<'_> {
         mut read: impl FnMut(&CompactString, &Wanted, &[(i64, Sums)], Sums),
     ) {
         let everything = AntichainRef::new(&[]);
-        let (mut seconds, seconds_in) = cursor_list(self.seconds.batches_through(everything).unwrap_or_default());
-        let (mut rolling, rolling_in) = cursor_list(self.rolling.batches_through(everything).unwrap_or_default());
+        let (mut seconds, seconds_in) =
+            cursor_list(self.seconds.batches_through(everything).unwrap_or_default());
+        let (mut rolling, rolling_in) =
+            cursor_list(self.rolling.batches_through(everything).unwrap_or_default());
         let mut sums_by_second = Vec::new();
         for (service, want) in wanted {
             sums_by_second.clear();
@@ -230,7 +241,8 @@ impl Reader<'_> {
             if seconds.get_key(&seconds_in) == Some(service) {
                 seconds.seek_val(&seconds_in, &want.from);
                 while let Some(&second) = seconds.get_val(&seconds_in) {
-                    let total = accumulate(|add| seconds.map_times(&seconds_in, |t, d| add(*t, *d)), self.epoch);
+                    let total =
+                        accumulate(|add| seconds.map_times(&seconds_in, |t, d| add(*t, *d)), self.epoch);
                     if !total.is_empty() {
                         sums_by_second.push((second, total));
                     }
@@ -373,11 +385,15 @@ fn wanted(
 ) -> BTreeMap<CompactString, Wanted> {
     let due = all.take_due(tick.final_through());
     let everybody = all.services.keys().filter(|_| tick.ended).cloned();
-    let mut names: BTreeMap<CompactString, Option<i64>> = due.into_iter().chain(everybody).map(|s| (s, None)).collect();
+    let mut names: BTreeMap<CompactString, Option<i64>> =
+        due.into_iter().chain(everybody).map(|s| (s, None)).collect();
     names.extend(changed);
     let from = |service: &CompactString, changed: Option<i64>| {
         let needed = all.services.get(service).map(Service::needs_from);
         needed.unwrap_or(i64::MIN).min(changed.unwrap_or(i64::MAX).saturating_sub(WINDOW_SECONDS))
     };
-    names.into_iter().map(|(name, changed)| (name.clone(), Wanted { changed, from: from(&name, changed) })).collect()
+    names
+        .into_iter()
+        .map(|(name, changed)| (name.clone(), Wanted { changed, from: from(&name, changed) }))
+        .collect()
 }

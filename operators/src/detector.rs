@@ -102,7 +102,8 @@ impl Detector {
     pub fn fold(&mut self, seconds: &[(i64, Sums)], to: i64, settings: &Detection) -> Vec<Finding> {
         let from = |second: i64| seconds.partition_point(|(s, _)| *s < second);
         let (mut entering, mut leaving) = (from(self.at), from(self.at - WINDOW_SECONDS));
-        let mut window: Sums = seconds[leaving..entering].iter().fold(Sums::default(), |sum, (_, s)| sum + *s);
+        let mut window: Sums =
+            seconds[leaving..entering].iter().fold(Sums::default(), |sum, (_, s)| sum + *s);
         let mut ended = Vec::new();
         while self.at < to {
             let enters = seconds.get(entering).map(|(s, _)| s + 1);

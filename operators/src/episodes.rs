@@ -49,7 +49,11 @@ pub fn reconcile(published: &mut Vec<Episode>, evaluation: &Evaluation<'_>) -> V
             }
             None => {
                 let episode = published_from(finding, evaluation);
-                changes.push(EpisodeChange { kind: ChangeKind::Opened, episode: episode.clone(), reason: None });
+                changes.push(EpisodeChange {
+                    kind: ChangeKind::Opened,
+                    episode: episode.clone(),
+                    reason: None,
+                });
                 published.push(episode);
                 matched.push(true);
             }
@@ -113,14 +117,17 @@ fn is_notable(before: &Episode, after: &Episode) -> bool {
 }
 
 fn follow_without_finding(episode: &mut Episode, evaluation: &Evaluation<'_>) -> Option<EpisodeChange> {
-    let still_alarmed = || evaluation.alarms.iter().any(|alarm| alarm.anomaly_type == episode.key.anomaly_type);
+    let still_alarmed =
+        || evaluation.alarms.iter().any(|alarm| alarm.anomaly_type == episode.key.anomaly_type);
     let reason = match episode.status {
         Status::Retracted => return None,
         Status::Provisional if episode.key.first_raised_at > evaluation.final_through || still_alarmed() => {
             return None;
         }
         Status::Provisional => "the complete windows do not cross the threshold",
-        Status::Open | Status::Resolved | Status::Expired => "late logs brought the metric back within the threshold",
+        Status::Open | Status::Resolved | Status::Expired => {
+            "late logs brought the metric back within the threshold"
+        }
     };
     episode.status = Status::Retracted;
     episode.revision += 1;
@@ -128,11 +135,7 @@ fn follow_without_finding(episode: &mut Episode, evaluation: &Evaluation<'_>) ->
     Some(EpisodeChange { kind: ChangeKind::Retracted, episode: episode.clone(), reason })
 }
 
-fn raise(
-    published: &mut Vec<Episode>,
-    alarm: &Alarm,
-    evaluation: &Evaluation<'_>,
-) -> Option<EpisodeChange> {
+fn raise(published: &mut Vec<Episode>, alarm: &Alarm, evaluation: &Evaluation<'_>) -> Option<EpisodeChange> {
     let rule = rule_of(alarm.anomaly_type)?;
     let key = key(alarm.anomaly_type, evaluation.provisional_end, evaluation);
     let Verdict { value, threshold, baseline } = alarm.verdict;
@@ -212,7 +215,11 @@ fn describe(rule: &Rule, value: f64, threshold: f64, baseline: f64, end: i64) ->
     } else {
         "usual: none".to_owned()
     };
-    format!("{name} {} in the {minutes} minutes to {at}: {times} (threshold {})", shown(value), shown(threshold))
+    format!(
+        "{name} {} in the {minutes} minutes to {at}: {times} (threshold {})",
+        shown(value),
+        shown(threshold)
+    )
 }
 
 fn show(value: f64, unit: &str) -> String {

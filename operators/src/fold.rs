@@ -19,9 +19,8 @@ use smartlog_schema::dead_letter::{DeadLetter, MAX_PAYLOAD_BYTES, Reason};
 use smartlog_schema::log::{LogBatch, LogRef};
 use smartlog_schema::position::TopicPartition;
 use smartlog_schema::window::bucket_of;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +59,8 @@ pub struct Context {
     pub raw: bool,
     /// The newest clock, microseconds; 0 while unknown. Written by [`remember_clock`].
     pub clock_us: Rc<Cell<i64>>,
+    /// Event time of the newest log of each partition, by slot: how far reading is, before any epoch closes.
+    pub live: Rc<RefCell<Vec<Option<i64>>>>,
     /// Wall time at start, microseconds: what "the future" means for records without a time of their own.
     pub wall_us: i64,
     pub outcomes: Arc<Outcomes>,
@@ -130,6 +131,7 @@ impl Fold {
         for index in last_of_slot.into_iter().flatten() {
             self.fingerprint(&records.get(index));
         }
+        self.publish_live_times();
         let outcomes = &self.context.outcomes;
         outcomes.records.fetch_add(records.len() as u64, Ordering::Relaxed);
         outcomes.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -171,11 +173,15 @@ impl Fold {
         true
     }
 
+    fn publish_live_times(&self) {
+        let mut live = self.context.live.borrow_mut();
+        live.clear();
+        live.extend(self.partitions.iter().map(|partition| partition.time.latest_us()));
+    }
+
     fn fingerprint(&mut self, record: &Record<'_>) {
-        let hash = foldhash::fast::FixedState::with_seed(0).hash_one(record.payload);
-        let record_time_ms = record.record_time_us.map_or(0, |us| us.div_euclid(1000));
-        self.partitions[record.slot as usize].fingerprint =
-            Some(Fingerprint { record_time_ms, payload_hash: hash.cast_signed() });
+        let record_time_ms = record.record_time_us.map(|us| us.div_euclid(1000));
+        self.partitions[record.slot as usize].fingerprint = Some(fingerprint(record.payload, record_time_ms));
     }
 
     /// Whether partials should be sent before the epoch ends.
@@ -191,7 +197,11 @@ impl Fold {
             *whole.entry(second).or_default() += sums;
             partials.push(Partial { service: self.names[service as usize].clone(), second, sums });
         }
-        partials.extend(whole.into_iter().map(|(second, sums)| Partial { service: WHOLE_STREAM.clone(), second, sums }));
+        partials.extend(whole.into_iter().map(|(second, sums)| Partial {
+            service: WHOLE_STREAM.clone(),
+            second,
+            sums,
+        }));
         if self.names.len() >= MAX_INTERNED {
             self.services.clear();
             self.names.clear();
@@ -227,7 +237,8 @@ impl Fold {
             let time_us = if partition.ended { state.time.finish() } else { settled };
             Report {
                 source: state.source.clone(),
-                next_offset: partition.next_offset,
+                // While a raw branch catches up below it, the aggregates' position stays where it is.
+                next_offset: partition.next_offset.max(state.aggregate_from),
                 time_us,
                 at_end: partition.at_end,
                 ended: partition.ended,
@@ -237,6 +248,12 @@ impl Fold {
         };
         self.partitions.iter_mut().zip(partitions).map(report).collect()
     }
+}
+
+/// What a record looks like, to know it again. The hash is stored, so it is one that never changes (XXH3).
+pub fn fingerprint(payload: Option<&[u8]>, record_time_ms: Option<i64>) -> Fingerprint {
+    let hash = xxhash_rust::xxh3::xxh3_64(payload.unwrap_or_default());
+    Fingerprint { record_time_ms: record_time_ms.unwrap_or(0), payload_hash: hash.cast_signed() }
 }
 
 fn settle(state: &mut PartitionState, context: &Context, wall_us: i64, exhausted: bool) -> Option<i64> {
@@ -332,8 +349,12 @@ pub fn fold<'scope>(input: StreamVec<'scope, Epoch, Input>, context: Context) ->
                             if let Some(held) = held.take() {
                                 partials_out.session(&held).give_iterator(fold.take_partials().into_iter());
                             }
-                            reports_out.session(&cap).give_iterator(fold.close(&partitions, wall_us).into_iter());
-                            logs_out.session(&cap).give_iterator(fold.take_batches(Some(&partitions)).into_iter());
+                            reports_out
+                                .session(&cap)
+                                .give_iterator(fold.close(&partitions, wall_us).into_iter());
+                            logs_out
+                                .session(&cap)
+                                .give_iterator(fold.take_batches(Some(&partitions)).into_iter());
                         }
                     }
                 }

@@ -19,12 +19,21 @@ pub fn hourly<'scope>(admitted: StreamVec<'scope, Epoch, Keyed>) -> StreamVec<'s
                     let Keyed::Partial(partial) = item else { continue };
                     if partial.service != WHOLE_STREAM {
                         let hour = floor_to(partial.second, HOUR);
-                        session.give(((partial.service, hour), epoch, (partial.sums.logs, partial.sums.errors)));
+                        session.give((
+                            (partial.service, hour),
+                            epoch,
+                            (partial.sums.logs, partial.sums.errors),
+                        ));
                     }
                 }
             });
         }
     });
     let consolidated = counts.as_collection().consolidate();
-    consolidated.inner.map(|((service, hour), _, (logs, errors))| Change::Hour { service, hour, logs, errors })
+    consolidated.inner.map(|((service, hour), _, (logs, errors))| Change::Hour {
+        service,
+        hour,
+        logs,
+        errors,
+    })
 }

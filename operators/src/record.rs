@@ -69,7 +69,10 @@ pub enum Input {
     Partitions(Vec<Partition>),
     Records(Rc<dyn Records>),
     /// The epoch is over; the state of every partition, by slot.
-    Close { partitions: Vec<Partition>, wall_us: i64 },
+    Close {
+        partitions: Vec<Partition>,
+        wall_us: i64,
+    },
 }
 
 /// Sums of one service over one second, as far as one worker saw them in one epoch.
@@ -143,8 +146,16 @@ impl Keyed {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
     Second(Partial),
-    Hour { service: CompactString, hour: i64, logs: i64, errors: i64 },
+    Hour {
+        service: CompactString,
+        hour: i64,
+        logs: i64,
+        errors: i64,
+    },
     /// `None`: the service gave up its slot.
-    Detector { service: CompactString, state: Option<Vec<u8>> },
+    Detector {
+        service: CompactString,
+        state: Option<Vec<u8>>,
+    },
     Episode(Box<EpisodeChange>),
 }

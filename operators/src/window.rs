@@ -107,7 +107,9 @@ impl Schedule {
         // What the previous tick's detection may still have read is forgotten now.
         let mut forgotten = Vec::new();
         if let Some(watermark) = self.watermark {
-            for (second, sums) in take_through(&mut self.forget, watermark - kept_seconds(self.max_lateness) - 1) {
+            for (second, sums) in
+                take_through(&mut self.forget, watermark - kept_seconds(self.max_lateness) - 1)
+            {
                 forgotten.extend(sums.into_iter().map(|(service, sums)| ((service, second), minus(sums))));
             }
         }
@@ -169,8 +171,9 @@ pub fn window<'scope>(
             let mut rolling_out = rolling_out.activate();
             let mut changes_out = changes_out.activate();
             let mut seeds_out = seeds_out.activate();
-            let capabilities =
-                |retain: &dyn Fn(usize) -> Option<Capability<Epoch>>| (0..4).filter_map(retain).collect::<Vec<_>>();
+            let capabilities = |retain: &dyn Fn(usize) -> Option<Capability<Epoch>>| {
+                (0..4).filter_map(retain).collect::<Vec<_>>()
+            };
             keyed.for_each(|cap, data| {
                 let Some(&epoch) = cap.least() else { return };
                 let held = || capabilities(&|port| cap.retain_least(port));

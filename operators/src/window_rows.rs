@@ -43,7 +43,9 @@ pub fn rows_of(seconds: &[(i64, Sums)], hop: i64, after: i64, through: i64) -> V
             window += *sums;
             entering += 1;
         }
-        while let Some((_, sums)) = seconds[..entering].get(leaving).filter(|(second, _)| *second < end - WINDOW_SECONDS) {
+        while let Some((_, sums)) =
+            seconds[..entering].get(leaving).filter(|(second, _)| *second < end - WINDOW_SECONDS)
+        {
             window += -*sums;
             leaving += 1;
         }
@@ -110,8 +112,13 @@ pub fn window_rows<'scope>(
     rows
 }
 
-fn each_service(trace: &mut SecondsTrace, epoch: Epoch, mut visit: impl FnMut(&CompactString, &[(i64, Sums)])) {
-    let (mut cursor, batches) = cursor_list(trace.batches_through(AntichainRef::new(&[])).unwrap_or_default());
+fn each_service(
+    trace: &mut SecondsTrace,
+    epoch: Epoch,
+    mut visit: impl FnMut(&CompactString, &[(i64, Sums)]),
+) {
+    let (mut cursor, batches) =
+        cursor_list(trace.batches_through(AntichainRef::new(&[])).unwrap_or_default());
     let mut seconds = Vec::new();
     while let Some(service) = cursor.get_key(&batches) {
         seconds.clear();
@@ -141,7 +148,8 @@ mod tests {
     #[test]
     fn a_lone_log_is_in_exactly_thirty_windows_of_ten_seconds() {
         let one = Sums { logs: 1, errors: 0, message_chars: 3 };
-        let ends: Vec<i64> = rows_of(&[(7, one)], 10, i64::MIN, i64::MAX - 20).into_iter().map(|(end, _)| end).collect();
+        let ends: Vec<i64> =
+            rows_of(&[(7, one)], 10, i64::MIN, i64::MAX - 20).into_iter().map(|(end, _)| end).collect();
         assert_eq!(ends, (1..=30).map(|n| n * 10).collect::<Vec<_>>());
     }
 

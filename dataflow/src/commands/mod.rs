@@ -1,9 +1,13 @@
 //! One file per command. Each takes the settings as loaded and judged, and gives the exit code.
 
 pub mod doctor;
+mod analyze;
 mod generate;
+mod job;
 mod migrate;
+mod run;
 pub mod sinks;
+mod supervise;
 
 use crate::cli::Command;
 use crate::config::Config;
@@ -19,9 +23,9 @@ use std::process::ExitCode;
 pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo => anyhow::bail!("`demo` is not part of this build"),
-        Command::Run => anyhow::bail!("`run` is not part of this build"),
+        Command::Run => run::run(&config),
         Command::Api => anyhow::bail!("`api` is not part of this build"),
-        Command::Analyze(_) => anyhow::bail!("`analyze` is not part of this build"),
+        Command::Analyze(args) => analyze::run(&config, args.inputs),
         Command::Generate => generate::run(&config),
         Command::Migrate => migrate::run(&config),
         Command::Sinks(args) => sinks::run(&config, args.action),

@@ -16,7 +16,7 @@ use super::suggest;
 use serde::de::IntoDeserializer;
 use serde_path_to_error::Segment;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::Value;
 
 /// A setting's key; for an entry of a map, the entry's name as well.
@@ -30,6 +30,7 @@ pub(super) struct SettingKey {
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     values: BTreeMap<SettingKey, (Value, Origin)>,
+    file: Option<PathBuf>,
     problems: Vec<Problem>,
 }
 
@@ -40,6 +41,7 @@ impl Settings {
 
     /// Adds the file's settings. `path` names it in messages.
     pub fn add_file(&mut self, path: &Path, text: &str) {
+        self.file = Some(path.to_path_buf());
         let at = |line| Origin::File { path: path.to_path_buf(), line };
         let table = match text.parse::<toml::Table>() {
             Ok(table) => table,
@@ -140,6 +142,14 @@ impl Settings {
     pub fn origin(&self, key: &str) -> Origin {
         let of_key = self.values.iter().find(|(setting, _)| setting.key == key);
         of_key.map_or(Origin::Default, |(_, (_, origin))| origin.clone())
+    }
+
+    /// The file that was read, and how many settings came from variables and from flags.
+    pub fn origins(&self) -> (Option<&Path>, usize, usize) {
+        let count = |is: fn(&Origin) -> bool| self.values.values().filter(|(_, origin)| is(origin)).count();
+        let variables = count(|origin| matches!(origin, Origin::Variable(_)));
+        let flags = count(|origin| matches!(origin, Origin::Flag(_)));
+        (self.file.as_deref(), variables, flags)
     }
 
     /// Lays everything over the defaults.

@@ -22,6 +22,8 @@ mod options;
 pub mod secret;
 mod settings;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod units;
 mod validate;
 
@@ -96,6 +98,11 @@ impl Loaded {
     /// Where the setting `key` comes from.
     pub fn origin(&self, key: &str) -> Origin {
         self.settings.origin(key)
+    }
+
+    /// The file that settings came from, and how many settings came from variables and from flags.
+    pub fn origins(&self) -> (Option<&Path>, usize, usize) {
+        self.settings.origins()
     }
 
     /// The settings in force as TOML, each with its origin, without secrets.

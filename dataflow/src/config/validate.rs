@@ -48,7 +48,7 @@ const RESERVED_PROPERTIES: [(&str, &str); 8] = [
     ("enable.auto.offset.store", "positions are stored with the data, never committed by Kafka's client"),
     ("auto.offset.reset", "set kafka.start; a gap is reported, never skipped in silence"),
     ("enable.partition.eof", "the clock rests on it"),
-    ("group.id", "set kafka.group"),
+    ("group.id", "it follows from store.pipeline"),
     ("group.instance.id", "no consumer group is joined"),
 ];
 

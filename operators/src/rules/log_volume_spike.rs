@@ -14,7 +14,8 @@ pub const RULE: Rule = Rule {
 fn judge(view: &View<'_>) -> Option<Verdict> {
     let settings = &view.settings.log_volume_spike;
     let (usual, deviation) = window_volume(view)?;
-    let threshold = (settings.ratio * usual).max(usual + settings.deviations * deviation).max(settings.min_logs);
+    let threshold =
+        (settings.ratio * usual).max(usual + settings.deviations * deviation).max(settings.min_logs);
     Some(Verdict {
         value: logs_per_minute(view.window.logs as f64),
         threshold: logs_per_minute(threshold),

@@ -29,10 +29,6 @@ pub struct Kafka {
     ///
     /// Not a way to read again: once a position is stored, this is ignored. See `smartlog sinks set-start`.
     pub start: Start,
-    /// Consumer group under which the positions are shown to lag tools.
-    ///
-    /// Never joined and never trusted: where to go on is stored with the data.
-    pub group: String,
     /// Any property of librdkafka, passed through as it is, such as `security.protocol`.
     ///
     /// Beats what the program sets itself, except for the properties that exactly-once rests on: those are refused.
@@ -52,7 +48,6 @@ impl Default for Kafka {
             brokers: "localhost:9092".into(),
             topics: vec!["logs".into()],
             start: Start::Earliest,
-            group: "smartlog".into(),
             properties: Properties::default(),
             property_files: BTreeMap::new(),
         }

@@ -1,0 +1,75 @@
+//! From settings to a [`Job`].
+
+use crate::config::{Config, Start};
+use crate::coordinator::Begin;
+use crate::engine::{Cluster, Job, Storage};
+use crate::sources::Sources;
+use crate::sources::kafka::Settings;
+use anyhow::Context;
+use smartlog_operators::detect;
+use smartlog_operators::parse::{Limits, Parser};
+use std::sync::Arc;
+
+/// The job of `smartlog run`.
+pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<Job> {
+    let storage = config.store_config().map(|store| Storage { store, raw_logs: config.store.raw_logs });
+    let keeps_logs = storage.is_some();
+    Ok(Job {
+        sources: Sources::Kafka(Arc::new(kafka_settings(config))),
+        parser: parser(config)?,
+        settings: detect::Settings { time: config.time.settings(), detection: config.detection.settings() },
+        // What is not kept cannot be too old.
+        retention: keeps_logs.then_some(config.time.retention),
+        storage,
+        windows_file: config.windows.out.clone().map(|path| (path, whole_seconds(config.windows.hop))),
+        begin: match config.kafka.start {
+            Start::Earliest => Begin::Earliest,
+            Start::Now => Begin::Now,
+            Start::At(time) => Begin::At(time.as_millisecond()),
+        },
+        until_end: config.engine.until_end,
+        workers: config.engine.worker_threads().get(),
+        cluster,
+        tick: config.engine.tick,
+        max_in_flight_bytes: bytes(config.engine.max_in_flight_bytes),
+        max_waiting_bytes: bytes(config.engine.max_waiting_bytes),
+        max_services: config.engine.max_services.get(),
+    })
+}
+
+/// How to reach Kafka.
+pub fn kafka_settings(config: &Config) -> Settings {
+    let property = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Settings {
+        brokers: config.kafka.brokers.clone(),
+        topics: config.kafka.topics.clone(),
+        group: format!("smartlog-{}", config.store.pipeline),
+        properties: config.kafka.properties.iter().map(property).collect(),
+        ..Settings::default()
+    }
+}
+
+/// How payloads are read.
+pub fn parser(config: &Config) -> anyhow::Result<Parser> {
+    let mapping = config.parse.mapping().map_err(|(key, fault)| anyhow::anyhow!("{key}: {fault}"))?;
+    let limits = Limits {
+        max_record_bytes: bytes(config.parse.max_record_bytes),
+        max_metadata_bytes: bytes(config.parse.max_metadata_bytes),
+        max_future_skew_us: i64::try_from(config.time.max_future_skew.as_micros()).unwrap_or(i64::MAX),
+    };
+    Ok(Parser::new(mapping, limits))
+}
+
+fn whole_seconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX).max(1)
+}
+
+fn bytes(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// The runtime of the stores and the API: they wait far more than they work.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build();
+    runtime.context("starting the runtime of the stores")
+}

@@ -1,0 +1,65 @@
+//! `smartlog run`: Kafka to the stores, until it is stopped.
+
+use super::job;
+use crate::config::Config;
+use crate::engine::{Cluster, Engine};
+use anyhow::Context;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs one process of the pipeline.
+pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let cluster = cluster(config)?;
+    if cluster.is_none() && config.engine.processes.get() > 1 {
+        return super::supervise::run(config);
+    }
+    let runtime = job::runtime()?;
+    let job = job::from_config(config, cluster)?;
+    tracing::info!("smartlog {} starts: {} workers", env!("CARGO_PKG_VERSION"), job.workers);
+    let engine = Engine::start(job, runtime.handle(), Box::new(|_| {}))?;
+    stop_on_signal(&runtime, engine.stop_flag());
+    engine.join(config.engine.shutdown_grace)?;
+    tracing::info!("everything that was read is committed; ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// SIGTERM and SIGINT end reading; a second one ends the process.
+pub fn stop_on_signal(runtime: &tokio::runtime::Runtime, stop: Arc<AtomicBool>) {
+    runtime.spawn(async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::warn!("signals cannot be caught: end it with a kill; nothing is lost by that");
+            return;
+        };
+        loop {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            if stop.swap(true, Ordering::Relaxed) {
+                tracing::warn!("stopped at once; the next start goes on at the last commit");
+                std::process::exit(130);
+            }
+            tracing::info!("stopping: what was read is being committed; once more to stop at once");
+        }
+    });
+}
+
+/// The set that this process is part of, where it was told its place.
+fn cluster(config: &Config) -> anyhow::Result<Option<Cluster>> {
+    let Some(process) = config.engine.process else { return Ok(None) };
+    let path = config.engine.hostfile.as_ref().context(
+        "engine.process is set, engine.hostfile is not: the addresses of the set are needed, one HOST:PORT per line",
+    )?;
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading the host file {}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let addresses: Vec<String> = lines.take(config.engine.processes.get().max(1)).map(str::to_owned).collect();
+    anyhow::ensure!(
+        process < addresses.len() && addresses.len() >= config.engine.processes.get(),
+        "{} names {} addresses; process {process} of {} needs one each",
+        path.display(),
+        addresses.len(),
+        config.engine.processes
+    );
+    Ok(Some(Cluster { process, addresses }))
+}

@@ -1,0 +1,350 @@
+//! Decides what is read from where: one per set, at worker 0 of process 0.
+//!
+//! ```text
+//!   store ── Snapshot ─┐
+//!                      ├─▶ coordinator ──▶ seeds, plan, assignments ──▶ every worker, through the dataflow
+//!   Kafka ── partitions┘        └─ looks for new partitions every few seconds
+//! ```
+
+use crate::sources::kafka::{self, Settings, describe};
+use crate::sources::kafka_client::{Client, client};
+use crate::sources::{Assignment, Sources, wall_us};
+use anyhow::Context;
+use rdkafka::consumer::Consumer;
+use rdkafka::{Message, Offset, TopicPartitionList};
+use smartlog_operators::clock::Plan;
+use smartlog_operators::record::{Epoch, Keyed, Partial};
+use smartlog_schema::commit::{Fingerprint, Snapshot};
+use smartlog_schema::position::{Positions, TopicPartition};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+
+/// Between two looks for new partitions.
+const LOOK: Duration = Duration::from_secs(5);
+/// Between two tries while Kafka or the topic is not there.
+const RETRY: Duration = Duration::from_secs(1);
+/// Longest wait for the one record that is compared with its fingerprint.
+const FINGERPRINT_WAIT: Duration = Duration::from_secs(10);
+
+/// Where partitions without a stored position begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    Earliest,
+    Now,
+    /// The first record at or after this, milliseconds since 1970.
+    At(i64),
+}
+
+/// What the coordinator sends into the dataflow.
+pub enum Order {
+    Seed(Keyed),
+    Plan(Plan),
+    Assign(Assignment),
+}
+
+/// What it decides by.
+pub struct Brief {
+    pub snapshot: Snapshot,
+    /// Next offsets of the raw sinks, the least of them per partition; partitions missing there start with the rest.
+    pub raw: Option<Positions>,
+    pub begin: Begin,
+    pub until_end: bool,
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Starts the coordinator; its orders arrive in the returned channel, which closes when there will be no more.
+pub fn start(
+    sources: &Sources,
+    brief: Brief,
+    fail: impl Fn(anyhow::Error) + Send + 'static,
+) -> anyhow::Result<Receiver<Order>> {
+    // The dataflow takes orders as fast as they come; the bound only keeps a large snapshot from being held twice.
+    let (orders, receiver) = sync_channel(4096);
+    let sources = sources.clone();
+    std::thread::Builder::new().name("coordinator".into()).spawn(move || {
+        let stop = Arc::clone(&brief.stop);
+        let result = match sources {
+            Sources::Files(paths) => of_files(&paths, brief, &orders),
+            Sources::Kafka(settings) => of_kafka(&settings, brief, &orders),
+        };
+        match result {
+            Err(error) if !stop.load(Ordering::Relaxed) => fail(error),
+            _ => {}
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// The receiver is gone only when the dataflow is: nobody is left to tell.
+fn send(orders: &SyncSender<Order>, order: Order) -> bool {
+    orders.send(order).is_ok()
+}
+
+fn seed(snapshot: &mut Snapshot, orders: &SyncSender<Order>) -> bool {
+    let seconds = std::mem::take(&mut snapshot.seconds).into_iter();
+    let seconds = seconds.map(|(service, second, sums)| Keyed::SeedSecond(Partial { service, second, sums }));
+    let detectors = std::mem::take(&mut snapshot.detectors).into_iter();
+    let detectors = detectors.map(|(service, state)| Keyed::SeedDetector { service, state });
+    let episodes = std::mem::take(&mut snapshot.episodes).into_iter();
+    let episodes = episodes.map(|episode| Keyed::SeedEpisode(Box::new(episode)));
+    // Detectors first: an episode or a second alone makes a new one.
+    detectors.chain(episodes).chain(seconds).all(|keyed| send(orders, Order::Seed(keyed)))
+}
+
+fn of_files(paths: &[PathBuf], mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {
+    let name = |(index, path): (i32, &PathBuf)| TopicPartition::new(format!("file:{}", path.display()), index);
+    let partitions: Vec<TopicPartition> = (0..).zip(paths).map(name).collect();
+    seed(&mut brief.snapshot, orders);
+    send(orders, Order::Plan(Plan { partitions: partitions.clone(), clock: brief.snapshot.clock.unwrap_or_default() }));
+    for source in partitions {
+        let assignment =
+            Assignment { source, start: 0, end: None, aggregate_from: 0, raw_from: 0, time_us: None };
+        send(orders, Order::Assign(assignment));
+    }
+    Ok(())
+}
+
+fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {
+    let client = client(settings)?;
+    let clock = brief.snapshot.clock.clone().unwrap_or_default();
+    let mut known: BTreeMap<TopicPartition, ()> = BTreeMap::new();
+    let mut first = true;
+    seed(&mut brief.snapshot, orders);
+    while let Some(partitions) = wait_for_partitions(&client, settings, &brief.stop, first) {
+        let mut fresh = Vec::new();
+        for (source, low, high) in partitions {
+            if known.insert(source.clone(), ()).is_none() {
+                fresh.push(assignment(&client, &brief, &source, (low, high), first, settings)?);
+            }
+        }
+        if first || !fresh.is_empty() {
+            let partitions = fresh.iter().map(|a| a.source.clone()).collect();
+            if !first {
+                tracing::info!("new partitions: {}", names(&fresh));
+            }
+            send(orders, Order::Plan(Plan { partitions, clock: clock.clone() }));
+            if !fresh.into_iter().all(|assignment| send(orders, Order::Assign(assignment))) {
+                return Ok(());
+            }
+        }
+        first = false;
+        if brief.until_end {
+            return Ok(());
+        }
+        pause(LOOK, &brief.stop);
+    }
+    Ok(())
+}
+
+fn names(assignments: &[Assignment]) -> String {
+    assignments.iter().map(|a| a.source.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn pause(time: Duration, stop: &AtomicBool) {
+    let slice = Duration::from_millis(50);
+    for _ in 0..time.as_millis() / slice.as_millis() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        std::thread::sleep(slice);
+    }
+}
+
+/// All partitions of all topics; waits until every topic is there. `None` when told to stop.
+fn wait_for_partitions(
+    client: &Client,
+    settings: &Settings,
+    stop: &AtomicBool,
+    first: bool,
+) -> Option<Vec<(TopicPartition, i64, i64)>> {
+    let mut said = false;
+    while !stop.load(Ordering::Relaxed) {
+        let described: anyhow::Result<Vec<_>> = settings.topics.iter().map(|topic| describe(client, topic)).collect();
+        let missing = match described {
+            Ok(described) => match described.iter().position(Vec::is_empty) {
+                None => return Some(described.into_iter().flatten().collect()),
+                Some(index) => format!("topic `{}` is not there yet", settings.topics[index]),
+            },
+            Err(error) => format!("Kafka at {} does not answer ({error:#})", settings.brokers),
+        };
+        if first && !std::mem::replace(&mut said, true) {
+            tracing::warn!("{missing}; waiting for it");
+        }
+        pause(RETRY, stop);
+    }
+    None
+}
+
+/// Where one partition is read, after looking whether it still is the one that was read before.
+fn assignment(
+    client: &Client,
+    brief: &Brief,
+    source: &TopicPartition,
+    (low, high): (i64, i64),
+    first: bool,
+    settings: &Settings,
+) -> anyhow::Result<Assignment> {
+    let stored = brief.snapshot.positions.get(source).copied();
+    let begin = match stored {
+        Some(position) => position,
+        // A partition that appears while running holds nothing old.
+        None if !first => low,
+        None => match brief.begin {
+            Begin::Earliest => low,
+            Begin::Now => high,
+            Begin::At(ms) => offset_at(client, source, ms)?.unwrap_or(high),
+        },
+    };
+    let raw_from = match &brief.raw {
+        Some(positions) => positions.get(source).copied().unwrap_or(begin),
+        None => i64::MAX,
+    };
+    let start = begin.min(raw_from);
+    if start > high {
+        anyhow::bail!(recreated(source, &format!("it ends at offset {high}, yet {start} was reached before")));
+    }
+    if let Some(expected) = brief.snapshot.fingerprints.get(source) {
+        check_fingerprint(client, source, begin - 1, low, *expected)?;
+    }
+    if start < low && stored.is_some() {
+        let missing = low - start;
+        settings.counters.lost_to_retention.fetch_add(missing.unsigned_abs(), Ordering::Relaxed);
+        tracing::error!(
+            "{source}: {missing} records (offsets {start} to {}) were deleted by Kafka's retention before they were \
+             read; going on at {low}",
+            low - 1
+        );
+    }
+    let time_us = brief.snapshot.clock.as_ref().and_then(|clock| clock.partitions.get(source).copied());
+    let end = brief.until_end.then_some(high);
+    Ok(Assignment { source: source.clone(), start: start.max(low), end, aggregate_from: begin, raw_from, time_us })
+}
+
+fn recreated(source: &TopicPartition, found: &str) -> String {
+    format!(
+        "{source} is not the partition that was read before: {found}. The topic was probably deleted and made anew. \
+         Nothing is skipped on its own; `smartlog sinks accept-topic {}` starts it over",
+        source.topic
+    )
+}
+
+fn offset_at(client: &Client, source: &TopicPartition, ms: i64) -> anyhow::Result<Option<i64>> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&source.topic, source.partition, Offset::Offset(ms))?;
+    let found = client.offsets_for_times(list, Duration::from_secs(10)).context("looking the start time up")?;
+    let offset = found.elements().first().map(|element| element.offset());
+    Ok(match offset {
+        Some(Offset::Offset(offset)) => Some(offset),
+        _ => None,
+    })
+}
+
+/// Compares the record before the position with what it looked like when it was read.
+fn check_fingerprint(
+    client: &Client,
+    source: &TopicPartition,
+    offset: i64,
+    low: i64,
+    expected: Fingerprint,
+) -> anyhow::Result<()> {
+    if offset < low {
+        return Ok(());
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset))?;
+    client.assign(&list)?;
+    let deadline = wall_us() + FINGERPRINT_WAIT.as_micros() as i64;
+    let mut found = None;
+    while found.is_none() && wall_us() < deadline {
+        match client.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                found = Some((message.offset(), kafka::fingerprint(message.payload(), message.timestamp().to_millis())));
+            }
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => break,
+            Some(Err(error)) => tracing::debug!("{source}: {error}"),
+            None => {}
+        }
+    }
+    client.assign(&TopicPartitionList::new())?;
+    match found {
+        // Compaction or a marker may have removed the very record.
+        Some((at, _)) if at != offset => Ok(()),
+        Some((_, fingerprint)) if fingerprint != expected => {
+            anyhow::bail!(recreated(source, &format!("the record at offset {offset} is another one")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The streams of the coordinator's orders; empty on all workers but the first.
+pub struct Orders<'scope> {
+    pub seeds: StreamVec<'scope, Epoch, Keyed>,
+    pub plans: StreamVec<'scope, Epoch, Plan>,
+    pub assignments: StreamVec<'scope, Epoch, Assignment>,
+}
+
+/// Brings orders into the dataflow. `receiver`: on worker 0 only.
+pub fn orders<'scope>(
+    scope: Scope<'scope, Epoch>,
+    receiver: Option<Receiver<Order>>,
+    epoch_now: impl Fn() -> Epoch + 'static,
+    tick: Duration,
+    stop: Arc<AtomicBool>,
+) -> Orders<'scope> {
+    let mut builder = OperatorBuilder::new("coordinator".to_owned(), scope.clone());
+    let (seeds_out, seeds) = builder.new_output();
+    let (plans_out, plans) = builder.new_output();
+    let (assignments_out, assignments) = builder.new_output();
+    let mut seeds_out = OutputBuilder::from(seeds_out);
+    let mut plans_out = OutputBuilder::from(plans_out);
+    let mut assignments_out = OutputBuilder::from(assignments_out);
+    let activator = scope.activator_for(builder.operator_info().address);
+    builder.build_reschedule(move |capabilities| {
+        let mut capabilities: Vec<Capability<Epoch>> = if receiver.is_some() { capabilities } else { Vec::new() };
+        move |_frontiers| {
+            let (Some(receiver), false) = (&receiver, capabilities.is_empty()) else { return false };
+            let mut over = stop.load(Ordering::Relaxed);
+            {
+                let mut seeds_out = seeds_out.activate();
+                let mut plans_out = plans_out.activate();
+                let mut assignments_out = assignments_out.activate();
+                let mut seeds = seeds_out.session(&capabilities[0]);
+                let mut plans = plans_out.session(&capabilities[1]);
+                let mut assignments = assignments_out.session(&capabilities[2]);
+                loop {
+                    match receiver.try_recv() {
+                        Ok(Order::Seed(seed)) => seeds.give(seed),
+                        Ok(Order::Plan(plan)) => plans.give(plan),
+                        Ok(Order::Assign(assignment)) => assignments.give(assignment),
+                        Err(TryRecvError::Empty) => break,
+                        Err(TryRecvError::Disconnected) => {
+                            over = true;
+                            break;
+                        }
+                    }
+                }
+            }
+            if over {
+                capabilities.clear();
+                return false;
+            }
+            let epoch = epoch_now();
+            for capability in &mut capabilities {
+                if epoch > *capability.time() {
+                    capability.downgrade(&epoch);
+                }
+            }
+            activator.activate_after(tick);
+            true
+        }
+    });
+    Orders { seeds, plans, assignments }
+}

@@ -1,0 +1,290 @@
+//! Runs the pipeline: opens the store, starts the workers, stops them, and says how it went.
+
+use crate::committer::{self, Mailbox, Observer, wait};
+use crate::coordinator::{self, Begin, Brief};
+use crate::pipeline::{self, Blueprint, Share};
+use crate::raw;
+use crate::rows::WindowsFile;
+use crate::sources::{Pace, Sources};
+use anyhow::Context;
+use smartlog_operators::detect;
+use smartlog_operators::fold::Outcomes;
+use smartlog_operators::parse::Parser;
+use smartlog_schema::commit::Snapshot;
+use smartlog_schema::position::Positions;
+use smartlog_sinks::{CancellationToken, Health, LOGS, SinkError, StoreConfig};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use timely::WorkerConfig;
+use timely::communication::initialize::WorkerGuards;
+
+/// The processes of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Which of them this one is.
+    pub process: usize,
+    /// `host:port` of each, this one included.
+    pub addresses: Vec<String>,
+}
+
+/// Where state is kept.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    pub store: StoreConfig,
+    /// Whether every log is kept as well.
+    pub raw_logs: bool,
+}
+
+/// All that a run needs.
+pub struct Job {
+    pub sources: Sources,
+    pub parser: Parser,
+    pub settings: detect::Settings,
+    /// `None`: logs are never too old.
+    pub retention: Option<Duration>,
+    pub storage: Option<Storage>,
+    pub windows_file: Option<(PathBuf, i64)>,
+    pub begin: Begin,
+    pub until_end: bool,
+    pub workers: usize,
+    pub cluster: Option<Cluster>,
+    pub tick: Duration,
+    pub max_in_flight_bytes: usize,
+    pub max_waiting_bytes: usize,
+    pub max_services: usize,
+}
+
+/// What can be watched while it runs.
+#[derive(Clone)]
+pub struct Gauges {
+    pub outcomes: Arc<Outcomes>,
+    pub pace: Pace,
+    pub watermark_us: Arc<AtomicI64>,
+    pub pending_commit_bytes: Arc<AtomicUsize>,
+    pub store: Health,
+    pub logs: Vec<Health>,
+}
+
+/// The first thing that went wrong, and the flag that ends everything.
+#[derive(Clone, Default)]
+struct Failure {
+    first: Arc<Mutex<Option<anyhow::Error>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Failure {
+    fn raise(&self, error: anyhow::Error) {
+        tracing::debug!("stopping: {error:#}");
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Option<anyhow::Error> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A running pipeline.
+pub struct Engine {
+    guards: WorkerGuards<()>,
+    threads: Vec<JoinHandle<()>>,
+    failure: Failure,
+    cancel: CancellationToken,
+    mailbox: Mailbox,
+    gauges: Gauges,
+}
+
+impl Engine {
+    /// Starts `job`. `observer` is told of every commit once it is durable.
+    ///
+    /// # Errors
+    /// What keeps it from starting: the store, a file, an address that is taken.
+    pub fn start(job: Job, runtime: &tokio::runtime::Handle, observer: Observer) -> anyhow::Result<Self> {
+        let failure = Failure::default();
+        let cancel = CancellationToken::new();
+        let leads = job.cluster.as_ref().is_none_or(|cluster| cluster.process == 0);
+        let pace = pace(&job, Arc::clone(&failure.stop));
+        let watermark_us = Arc::new(AtomicI64::new(0));
+        let mailbox = Mailbox::default();
+        let store_health = Health::new();
+        let mut threads = Vec::new();
+
+        let (mut snapshot, mut raw) = (Snapshot::default(), None);
+        if leads {
+            let mut store = None;
+            if let Some(storage) = &job.storage {
+                let mut opened = smartlog_sinks::state_store(&storage.store, store_health.clone(), cancel.clone())?;
+                snapshot = wait(runtime, opened.open())?;
+                store = Some(opened);
+                if storage.raw_logs {
+                    raw = Some(wait(runtime, raw_positions(&storage.store))?);
+                }
+            }
+            let fail = sink_failure(&failure, "committing");
+            threads.push(committer::start(mailbox.clone(), runtime.clone(), store, observer, fail)?);
+        }
+
+        let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
+        let mut logs = Vec::new();
+        if let Some(storage) = job.storage.as_ref().filter(|storage| storage.raw_logs) {
+            for (worker, share) in shares.iter_mut().enumerate() {
+                let health = Health::new();
+                let sink = smartlog_sinks::log_sink(&storage.store, health.clone(), cancel.clone())?;
+                let in_flight = Arc::clone(&pace.in_flight_bytes);
+                let fail = sink_failure(&failure, "storing logs");
+                let (lane, thread) =
+                    raw::start(worker, runtime.clone(), sink, in_flight, Arc::clone(&watermark_us), fail)?;
+                share.lane = Some(lane);
+                threads.push(thread);
+                logs.push(health);
+            }
+        }
+        let hop = job.windows_file.as_ref().map(|(_, hop)| *hop);
+        if leads {
+            let brief = Brief {
+                snapshot,
+                raw,
+                begin: job.begin,
+                until_end: job.until_end,
+                stop: Arc::clone(&failure.stop),
+            };
+            let fail = failure.clone();
+            shares[0].orders = Some(coordinator::start(&job.sources, brief, move |error| fail.raise(error))?);
+            if let Some((path, _)) = &job.windows_file {
+                shares[0].windows_file = Some(WindowsFile::create(path)?);
+            }
+        }
+        let outcomes = Arc::new(Outcomes::default());
+        let gauges = Gauges {
+            outcomes: Arc::clone(&outcomes),
+            pace: pace.clone(),
+            watermark_us: Arc::clone(&watermark_us),
+            pending_commit_bytes: Arc::clone(&mailbox.bytes),
+            store: store_health,
+            logs,
+        };
+        let blueprint = Blueprint {
+            sources: job.sources,
+            parser: Arc::new(job.parser),
+            settings: job.settings,
+            retention_us: job.retention.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX)),
+            max_services: job.max_services,
+            hop,
+            pace,
+            watermark_us,
+            outcomes,
+            mailbox: mailbox.clone(),
+            fail: {
+                let failure = failure.clone();
+                Arc::new(move |error| failure.raise(error))
+            },
+        };
+        let guards = spawn_workers(job.workers, job.cluster, blueprint, shares)?;
+        Ok(Engine { guards, threads, failure, cancel, mailbox, gauges })
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// The flag that ends it: reading stops, everything read is committed.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failure.stop)
+    }
+
+    /// Waits until the input ended, it was stopped, or something failed. After a stop, what is not durable within
+    /// `grace` is left for the next start.
+    ///
+    /// # Errors
+    /// The first thing that went wrong.
+    pub fn join(self, grace: Duration) -> anyhow::Result<()> {
+        let Engine { guards, threads, failure, cancel, mailbox, .. } = self;
+        let (stop, patience) = (Arc::clone(&failure.stop), cancel.clone());
+        let done = Arc::new(AtomicBool::new(false));
+        let finished = Arc::clone(&done);
+        let watchdog = std::thread::Builder::new().name("grace".into()).spawn(move || {
+            let mut stopped_at = None;
+            while !finished.load(Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) {
+                    let since = *stopped_at.get_or_insert_with(Instant::now);
+                    if since.elapsed() > grace {
+                        patience.cancel();
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })?;
+        let mut panicked = false;
+        for result in guards.join() {
+            panicked |= result.is_err();
+        }
+        mailbox.close();
+        for thread in threads {
+            panicked |= thread.join().is_err();
+        }
+        done.store(true, Ordering::Relaxed);
+        panicked |= watchdog.join().is_err();
+        match failure.take() {
+            Some(error) => Err(error),
+            None if panicked => anyhow::bail!("a worker ended early; its message stands above"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn sink_failure(failure: &Failure, doing: &'static str) -> impl Fn(SinkError) + Send + 'static {
+    let failure = failure.clone();
+    move |error| failure.raise(anyhow::Error::new(error).context(doing))
+}
+
+fn pace(job: &Job, stop: Arc<AtomicBool>) -> Pace {
+    Pace {
+        tick: job.tick,
+        in_flight_bytes: Arc::default(),
+        max_in_flight_bytes: job.max_in_flight_bytes,
+        waiting_bytes: Arc::default(),
+        max_waiting_bytes: job.max_waiting_bytes,
+        stop,
+        clock_us: Arc::default(),
+        stalls: Arc::default(),
+        board: Arc::default(),
+    }
+}
+
+/// Where the store's log sink stands; it says itself, and holds on to it, once it is written to.
+async fn raw_positions(store: &StoreConfig) -> Result<Positions, SinkError> {
+    let stored = smartlog_sinks::positions(store).await?;
+    let of_logs = stored.into_iter().filter(|position| position.sink == LOGS);
+    Ok(of_logs.filter_map(|position| Some((position.partition, position.next_offset?))).collect())
+}
+
+fn spawn_workers(
+    workers: usize,
+    cluster: Option<Cluster>,
+    blueprint: Blueprint,
+    shares: Vec<Share>,
+) -> anyhow::Result<WorkerGuards<()>> {
+    let communication = match cluster {
+        Some(Cluster { process, addresses }) => timely::CommunicationConfig::Cluster {
+            threads: workers,
+            process,
+            addresses,
+            report: false,
+            zerocopy: false,
+        },
+        None => timely::CommunicationConfig::Process(workers),
+    };
+    let config = timely::Config { communication, worker: WorkerConfig::default() };
+    let shares: Vec<Mutex<Option<Share>>> = shares.into_iter().map(|share| Mutex::new(Some(share))).collect();
+    timely::execute(config, move |worker| {
+        let share = &shares[worker.index() % workers];
+        let share = share.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        pipeline::build(worker, &blueprint, share);
+        while worker.step_or_park(None) {}
+    })
+    .map_err(|error| anyhow::anyhow!("{error}"))
+    .context("starting the workers")
+}

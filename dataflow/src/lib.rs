@@ -1,0 +1,15 @@
+//! The program `smartlog`: sources, the dataflow, its bridges to the stores, and the command line.
+//!
+//! Begin with [`pipeline`]: it is the dataflow, top to bottom.
+
+pub mod cli;
+pub mod commands;
+mod committer;
+pub mod config;
+mod coordinator;
+pub mod engine;
+pub mod logging;
+pub mod pipeline;
+mod raw;
+mod rows;
+pub mod sources;

@@ -1,0 +1,137 @@
+//! The dataflow, top to bottom: a log's way from its source to the stores.
+//!
+//! ```text
+//!  coordinator ─ assignments ─▶ source ─▶ fold ─┬─▶ logs ─────────────────────▶ raw sinks (same worker)
+//!       │                                       ├─▶ reports ─▶ clock ─▶ ticks ──────────────┐
+//!       │                                       └─▶ partials ─▶ admit ─┬─▶ hourly ─────────┐│
+//!       └─ seeds ──────────────────────────────────────────▶           └─▶ window ─▶ detect ┴┴─▶ committer
+//!                                                                              └─▶ window rows ─▶ CSV
+//! ```
+//!
+//! The timestamp is the epoch, a tick of wall time; event time is data. All that an epoch changed is committed
+//! together, and only once every worker has closed it.
+
+use crate::committer::{Mailbox, committer};
+use crate::coordinator::{Order, Orders, orders};
+use crate::raw::{Lane, logs_to};
+use crate::rows::{WindowsFile, rows_to};
+use crate::sources::{Pace, Sources, source, wall_us};
+use smartlog_operators::admit::admit;
+use smartlog_operators::clock::clock;
+use smartlog_operators::detect::{self, detect};
+use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
+use smartlog_operators::hourly::hourly;
+use smartlog_operators::parse::Parser;
+use smartlog_operators::record::{Epoch, Keyed, Tick};
+use smartlog_operators::window::{Windows, window};
+use smartlog_operators::window_rows::window_rows;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::Receiver;
+use timely::dataflow::StreamVec;
+use timely::dataflow::operators::vec::{Broadcast, Map};
+use timely::dataflow::operators::{Concat, Inspect};
+use timely::worker::Worker;
+
+/// A retired service gives its slot up this long after its detection did, seconds.
+const SLOT_AFTERLIFE: i64 = 3_600;
+
+/// What every worker of the process needs.
+#[derive(Clone)]
+pub struct Blueprint {
+    pub sources: Sources,
+    pub parser: Arc<Parser>,
+    pub settings: detect::Settings,
+    pub retention_us: Option<i64>,
+    pub max_services: usize,
+    /// Seconds between window rows; `None`: no rows.
+    pub hop: Option<i64>,
+    pub pace: Pace,
+    pub watermark_us: Arc<AtomicI64>,
+    pub outcomes: Arc<Outcomes>,
+    pub mailbox: Mailbox,
+    pub fail: Arc<dyn Fn(anyhow::Error) + Send + Sync>,
+}
+
+/// What one worker alone gets.
+#[derive(Default)]
+pub struct Share {
+    pub orders: Option<Receiver<Order>>,
+    pub lane: Option<Lane>,
+    pub windows_file: Option<WindowsFile>,
+}
+
+/// Builds the dataflow on one worker.
+pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
+    let Blueprint { settings, pace, .. } = blueprint.clone();
+    let (mailbox, outcomes) = (blueprint.mailbox.clone(), Arc::clone(&blueprint.outcomes));
+    let max_lateness = settings.time.max_lateness;
+    let fail = |doing: &'static str| {
+        let fail = Arc::clone(&blueprint.fail);
+        move |error: anyhow::Error| fail(error.context(doing))
+    };
+    let clock_us = Rc::new(Cell::new(0));
+    let live = Rc::new(RefCell::new(Vec::new()));
+    let context = Context {
+        parser: Arc::clone(&blueprint.parser),
+        time: settings.time.clone(),
+        retention_us: blueprint.retention_us,
+        raw: share.lane.is_some(),
+        clock_us: Rc::clone(&clock_us),
+        live: Rc::clone(&live),
+        wall_us: wall_us(),
+        outcomes,
+    };
+
+    worker.dataflow::<Epoch, _, _>(|scope| {
+        let epoch_now = {
+            let pace = pace.clone();
+            move || pace.epoch_at(wall_us())
+        };
+        let Orders { seeds, plans, assignments } =
+            orders(scope, share.orders, epoch_now, pace.tick, Arc::clone(&pace.stop));
+
+        let reader = |waker| blueprint.sources.reader(waker);
+        let input = source(assignments.broadcast(), reader, pace.clone(), live, fail("reading"));
+        let Folded { partials, reports, logs } = fold(input, context);
+        if let Some(lane) = share.lane {
+            logs_to(logs, lane);
+        }
+
+        let reports = reports.broadcast();
+        let ticks = clock(reports.clone(), plans.broadcast(), settings.time.clone());
+        let ticks = remember_clock(ticks, clock_us, Arc::clone(&pace.clock_us), Arc::clone(&blueprint.watermark_us));
+
+        let keyed = partials.map(Keyed::Partial).concat(seeds);
+        let retire_after = settings.detection.retire_after + SLOT_AFTERLIFE;
+        let (admitted, slots) = admit(keyed, ticks.clone(), blueprint.max_services, retire_after);
+        let hours = hourly(admitted.clone());
+        let waiting_bytes = Arc::clone(&pace.waiting_bytes);
+        let Windows { seconds, rolling, changes, seeds } =
+            window(admitted, ticks.clone(), max_lateness, waiting_bytes);
+        if let Some(hop) = blueprint.hop {
+            let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
+            rows_to(rows, share.windows_file, fail("writing windows"));
+        }
+        let detected = detect(seconds, rolling, ticks.clone(), seeds, settings);
+
+        let changes = changes.concat(slots).concat(hours).concat(detected);
+        committer(changes, reports, ticks, max_lateness, mailbox);
+    });
+}
+
+/// Lets the fold and the source know the clock; they lie before it in the dataflow.
+fn remember_clock<'scope>(
+    ticks: StreamVec<'scope, Epoch, Tick>,
+    of_worker: Rc<Cell<i64>>,
+    of_process: Arc<AtomicI64>,
+    watermark_us: Arc<AtomicI64>,
+) -> StreamVec<'scope, Epoch, Tick> {
+    ticks.inspect(move |tick| {
+        of_worker.set(tick.clock.clock_us);
+        of_process.fetch_max(tick.clock.clock_us, Ordering::Relaxed);
+        watermark_us.fetch_max(tick.clock.watermark_us, Ordering::Relaxed);
+    })
+}

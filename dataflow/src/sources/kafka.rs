@@ -1,0 +1,258 @@
+//! Kafka partitions, assigned by hand: consumer groups would rebalance and stall.
+
+use super::kafka_batch::{Notice, Queue};
+use super::kafka_client::{Client, client};
+use super::kafka_watch::{Watch, Watched};
+use super::{Assignment, Reader, Waker};
+use anyhow::Context;
+use foldhash::HashMap;
+use rdkafka::consumer::Consumer;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use smartlog_operators::record::{Partition, Records};
+use smartlog_schema::commit::Fingerprint;
+use smartlog_schema::position::TopicPartition;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How to reach Kafka.
+#[derive(Debug, Default)]
+pub struct Settings {
+    pub brokers: String,
+    pub topics: Vec<String>,
+    /// Advertised to lag tools; never joined.
+    pub group: String,
+    /// Passed through to librdkafka, last.
+    pub properties: BTreeMap<String, String>,
+    pub counters: Counters,
+}
+
+/// What happened, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Records that retention had deleted before they were read.
+    pub lost_to_retention: AtomicU64,
+    pub errors: AtomicU64,
+    /// Unread records over all partitions, as of the newest look.
+    pub lag: AtomicI64,
+}
+
+struct Slot {
+    assignment: Assignment,
+    topic: CString,
+    next_offset: i64,
+    watched: Arc<Watched>,
+    stopped: bool,
+}
+
+impl Slot {
+    fn ended(&self) -> bool {
+        self.assignment.end.is_some_and(|end| self.next_offset >= end)
+    }
+}
+
+/// One worker's partitions.
+pub struct KafkaReader {
+    settings: Arc<Settings>,
+    // Declared before the client that it belongs to: dropped first.
+    queue: Queue,
+    watch: Watch,
+    client: Arc<Client>,
+    slots: Vec<Slot>,
+    by_partition: HashMap<i32, Vec<(String, u32)>>,
+}
+
+/// Kafka's calls that change an assignment, as opposed to its data, answer at once or within this.
+const CALL: Duration = Duration::from_secs(5);
+
+impl KafkaReader {
+    pub fn new(settings: Arc<Settings>, waker: Waker) -> anyhow::Result<Self> {
+        let mut client = client(&settings)?;
+        client.set_nonempty_callback(move || waker());
+        let client = Arc::new(client);
+        Ok(KafkaReader {
+            queue: Queue::of(Arc::clone(&client))?,
+            watch: Watch::start(&client)?,
+            client,
+            slots: Vec::new(),
+            by_partition: HashMap::default(),
+            settings,
+        })
+    }
+
+    fn list(&self, slots: &[u32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for slot in slots {
+            let source = &self.slots[*slot as usize].assignment.source;
+            list.add_partition(&source.topic, source.partition);
+        }
+        list
+    }
+
+    fn slot_of(&self, topic: &str, partition: i32) -> Option<u32> {
+        slot_of(&self.by_partition, topic, partition)
+    }
+
+    fn notice(&mut self, notice: Notice) -> anyhow::Result<()> {
+        match notice {
+            Notice::End { topic, partition, offset } => {
+                if let Some(slot) = self.slot_of(&topic, partition) {
+                    // What lies between the last record and the end holds none (markers, compaction).
+                    let slot = &mut self.slots[slot as usize];
+                    slot.next_offset = slot.next_offset.max(offset);
+                }
+                Ok(())
+            }
+            Notice::Error { topic, partition, code, message } => {
+                self.settings.counters.errors.fetch_add(1, Ordering::Relaxed);
+                match (code, self.slot_of(&topic, partition)) {
+                    (RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange, Some(slot)) => {
+                        self.skip_what_is_gone(slot)
+                    }
+                    _ => {
+                        tracing::warn!("Kafka, {topic}[{partition}]: {message}; waiting, nothing is lost");
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on at the first offset that still exists, and says how much is missing.
+    fn skip_what_is_gone(&mut self, slot: u32) -> anyhow::Result<()> {
+        let slot = &mut self.slots[slot as usize];
+        let source = slot.assignment.source.clone();
+        let (begin, end) = self
+            .client
+            .fetch_watermarks(&source.topic, source.partition, CALL)
+            .with_context(|| format!("asking where {source} begins"))?;
+        if slot.next_offset > end {
+            anyhow::bail!(
+                "{source} ends at offset {end}, yet {} was read before: the topic was deleted and made anew. Nothing \
+                 is skipped on its own; `smartlog sinks accept-topic {}` starts it over",
+                slot.next_offset,
+                source.topic
+            );
+        }
+        if slot.next_offset < begin {
+            let missing = begin - slot.next_offset;
+            self.settings.counters.lost_to_retention.fetch_add(missing.unsigned_abs(), Ordering::Relaxed);
+            tracing::error!(
+                "{source}: {missing} records (offsets {} to {}) were deleted by Kafka's retention before they were \
+                 read; going on at {begin}",
+                slot.next_offset,
+                begin - 1
+            );
+            slot.next_offset = begin;
+        }
+        self.client
+            .seek(&source.topic, source.partition, Offset::Offset(slot.next_offset), CALL)
+            .with_context(|| format!("seeking {source} to {}", slot.next_offset))?;
+        Ok(())
+    }
+
+    /// Stops fetching partitions that were read as far as wanted.
+    fn stop_ended(&mut self) -> anyhow::Result<()> {
+        let is_over = |slot: &&(u32, &Slot)| slot.1.ended() && !slot.1.stopped;
+        let over: Vec<u32> = (0..).zip(&self.slots).filter(|slot| is_over(&slot)).map(|(index, _)| index).collect();
+        if !over.is_empty() {
+            self.client.pause(&self.list(&over)).context("stopping partitions that were read to the end")?;
+            over.iter().for_each(|slot| self.slots[*slot as usize].stopped = true);
+        }
+        Ok(())
+    }
+}
+
+fn slot_of(by_partition: &HashMap<i32, Vec<(String, u32)>>, topic: &str, partition: i32) -> Option<u32> {
+    by_partition.get(&partition)?.iter().find(|(name, _)| name == topic).map(|(_, slot)| *slot)
+}
+
+impl Reader for KafkaReader {
+    fn assign(&mut self, assignments: &[Assignment]) -> anyhow::Result<()> {
+        let mut list = TopicPartitionList::new();
+        for assignment in assignments {
+            let source = &assignment.source;
+            list.add_partition_offset(&source.topic, source.partition, Offset::Offset(assignment.start))?;
+            let slot = self.slots.len() as u32;
+            self.by_partition.entry(source.partition).or_default().push((source.topic.to_string(), slot));
+            self.slots.push(Slot {
+                topic: CString::new(source.topic.as_str())?,
+                next_offset: assignment.start,
+                watched: self.watch.add(source.clone()),
+                stopped: false,
+                assignment: assignment.clone(),
+            });
+            tracing::info!("reading {source} from offset {}", assignment.start);
+        }
+        self.client.incremental_assign(&list).context("assigning partitions")
+    }
+
+    fn poll(&mut self, most: usize) -> anyhow::Result<Option<Rc<dyn Records>>> {
+        let (by_partition, slots) = (&self.by_partition, &self.slots);
+        let (batch, notices) = self.queue.drain(most, |topic, partition| {
+            let slot = slot_of(by_partition, topic, partition)?;
+            Some((slot, slots[slot as usize].assignment.end.unwrap_or(i64::MAX)))
+        });
+        for (slot, offset) in batch.stretches() {
+            self.slots[slot as usize].next_offset = offset + 1;
+        }
+        for notice in notices {
+            self.notice(notice)?;
+        }
+        self.stop_ended()?;
+        Ok((!batch.is_empty()).then(|| Rc::new(batch) as Rc<dyn Records>))
+    }
+
+    fn partitions(&mut self) -> Vec<Partition> {
+        let mut lag = 0;
+        let state = |slot: &Slot| {
+            let confirmed = slot.watched.confirmed_end();
+            let cached = self.queue.cached_end(&slot.topic, slot.assignment.source.partition);
+            lag += confirmed.max(cached).map_or(0, |end| (end - slot.next_offset).max(0));
+            Partition {
+                source: slot.assignment.source.clone(),
+                next_offset: slot.next_offset,
+                at_end: confirmed.is_some_and(|end| slot.next_offset >= end.max(cached.unwrap_or(end))),
+                ended: slot.ended(),
+                aggregate_from: slot.assignment.aggregate_from,
+                raw_from: slot.assignment.raw_from,
+                time_us: slot.assignment.time_us,
+            }
+        };
+        let partitions = self.slots.iter().map(state).collect();
+        self.settings.counters.lag.store(lag, Ordering::Relaxed);
+        partitions
+    }
+
+    fn pause(&mut self, slots: &[u32]) -> anyhow::Result<()> {
+        self.client.pause(&self.list(slots)).context("pausing partitions that run ahead")
+    }
+
+    fn resume(&mut self, slots: &[u32]) -> anyhow::Result<()> {
+        let open: Vec<u32> = slots.iter().copied().filter(|slot| !self.slots[*slot as usize].stopped).collect();
+        self.client.resume(&self.list(&open)).context("resuming partitions")
+    }
+}
+
+/// What a record looks like, to know it again.
+pub fn fingerprint(payload: Option<&[u8]>, record_time_ms: Option<i64>) -> Fingerprint {
+    smartlog_operators::fold::fingerprint(payload, record_time_ms)
+}
+
+/// Partitions that exist, with their first and next offsets.
+pub fn describe(client: &Client, topic: &str) -> anyhow::Result<Vec<(TopicPartition, i64, i64)>> {
+    let metadata = client.fetch_metadata(Some(topic), CALL)?;
+    let found = metadata.topics().iter().find(|t| t.name() == topic);
+    let partitions = found.map(|t| t.partitions()).unwrap_or_default();
+    partitions
+        .iter()
+        .map(|p| {
+            let (begin, end) = client.fetch_watermarks(topic, p.id(), CALL)?;
+            Ok((TopicPartition::new(topic, p.id()), begin, end))
+        })
+        .collect()
+}

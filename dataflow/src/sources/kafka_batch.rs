@@ -1,0 +1,178 @@
+//! Batches of Kafka records without a copy: the one place with `unsafe` code.
+//!
+//! rdkafka offers one message at a time, at the price of an event and a reference count each; librdkafka's own batch
+//! call takes a third less processor time per message. This module wraps that call: [`drain`] fetches what is queued,
+//! [`Batch`] owns the messages and gives them back when dropped.
+#![expect(unsafe_code, reason = "librdkafka's batch call has no safe counterpart; each block says why it is sound")]
+
+use super::kafka_client::Client;
+use rdkafka_sys as sys;
+use rdkafka_sys::rd_kafka_resp_err_t::{
+    RD_KAFKA_RESP_ERR__PARTITION_EOF as PARTITION_EOF, RD_KAFKA_RESP_ERR_NO_ERROR as NO_ERROR,
+};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::types::RDKafkaErrorCode;
+use smartlog_operators::record::{Record, Records};
+use std::ffi::CStr;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// The queue into which the client puts the records of all its assigned partitions.
+pub struct Queue {
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    client: Arc<Client>,
+    buffer: Vec<*mut sys::rd_kafka_message_t>,
+}
+
+/// What the queue held besides records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The partition is read up to `offset`, for now.
+    End { topic: String, partition: i32, offset: i64 },
+    Error { topic: String, partition: i32, code: RDKafkaErrorCode, message: String },
+}
+
+struct Message {
+    message: NonNull<sys::rd_kafka_message_t>,
+    slot: u32,
+}
+
+/// Records fetched together. Holds on to the client, which owns the memory behind them.
+pub struct Batch {
+    messages: Vec<Message>,
+    _client: Arc<Client>,
+}
+
+impl Queue {
+    /// The consumer queue of `client`, which must have a `group.id` (it is what gives it that queue).
+    pub fn of(client: Arc<Client>) -> anyhow::Result<Self> {
+        // SAFETY: the pointer is valid while `client` lives, and the queue handle that comes back is kept together
+        // with it and given back before it (field order and `Drop`).
+        let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.client().native_ptr()) };
+        let queue = NonNull::new(queue)
+            .ok_or_else(|| anyhow::anyhow!("the Kafka client has no consumer queue: it was made without group.id"))?;
+        Ok(Queue { queue, client, buffer: Vec::new() })
+    }
+
+    /// Takes up to `most` queued records without waiting. `slot_of` names each record's partition and the offset at
+    /// which that ends for us; a record beyond, or of no known partition, is given back at once.
+    pub fn drain(
+        &mut self,
+        most: usize,
+        mut slot_of: impl FnMut(&str, i32) -> Option<(u32, i64)>,
+    ) -> (Batch, Vec<Notice>) {
+        self.buffer.clear();
+        self.buffer.resize(most, std::ptr::null_mut());
+        // SAFETY: the buffer has room for `most` pointers, and librdkafka writes no more than that many.
+        let count = unsafe {
+            sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.buffer.as_mut_ptr(), self.buffer.len())
+        };
+        let count = usize::try_from(count).unwrap_or(0).min(most);
+        let mut messages = Vec::with_capacity(count);
+        let mut notices = Vec::new();
+        let mut last: Option<(*mut sys::rd_kafka_topic_t, i32, Option<(u32, i64)>)> = None;
+        for message in self.buffer[..count].iter().filter_map(|message| NonNull::new(*message)) {
+            // SAFETY: librdkafka handed the message over to us, valid until we destroy it.
+            let head = unsafe { message.as_ref() };
+            if head.err == NO_ERROR {
+                let slot = match last {
+                    Some((topic, partition, slot)) if topic == head.rkt && partition == head.partition => slot,
+                    _ => slot_of(&topic_name(head), head.partition),
+                };
+                last = Some((head.rkt, head.partition, slot));
+                if let Some((slot, _)) = slot.filter(|(_, end)| head.offset < *end) {
+                    messages.push(Message { message, slot });
+                    continue;
+                }
+            } else {
+                notices.push(notice(head));
+            }
+            // SAFETY: ours, and dropped from every list.
+            unsafe { sys::rd_kafka_message_destroy(message.as_ptr()) };
+        }
+        (Batch { messages, _client: Arc::clone(&self.client) }, notices)
+    }
+
+    /// The end of a partition as of the newest fetch; `None` before the first.
+    pub fn cached_end(&self, topic: &CStr, partition: i32) -> Option<i64> {
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: valid pointers to a C string and two integers; the call only copies what the client has cached.
+        let error = unsafe {
+            let client = self.client.client().native_ptr();
+            sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &raw mut low, &raw mut high)
+        };
+        (error == NO_ERROR && high >= 0).then_some(high)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: taken in `of`, given back once; the client still lives.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+    }
+}
+
+fn topic_name(message: &sys::rd_kafka_message_t) -> String {
+    if message.rkt.is_null() {
+        return String::new();
+    }
+    // SAFETY: the topic handle of a live message is live, and its name is a C string that it owns.
+    unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(message.rkt)) }.to_string_lossy().into_owned()
+}
+
+fn notice(message: &sys::rd_kafka_message_t) -> Notice {
+    let (topic, partition) = (topic_name(message), message.partition);
+    if message.err == PARTITION_EOF {
+        return Notice::End { topic, partition, offset: message.offset };
+    }
+    // SAFETY: for an error the payload is its description, a C string of librdkafka's that lives with the message.
+    let text = unsafe { CStr::from_ptr(sys::rd_kafka_message_errstr(message)) };
+    Notice::Error { topic, partition, code: message.err.into(), message: text.to_string_lossy().into_owned() }
+}
+
+impl Batch {
+    /// Slot and offset of the last record of every stretch of one partition.
+    pub fn stretches(&self) -> impl Iterator<Item = (u32, i64)> + '_ {
+        self.messages.chunk_by(|a, b| a.slot == b.slot).filter_map(|stretch| {
+            let last = stretch.last()?;
+            // SAFETY: owned by this batch.
+            Some((last.slot, unsafe { last.message.as_ref() }.offset))
+        })
+    }
+}
+
+impl Records for Batch {
+    fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    fn get(&self, index: usize) -> Record<'_> {
+        let Message { message, slot } = self.messages[index];
+        // SAFETY: owned by this batch until it is dropped, so everything borrowed from it lives as long as `self`.
+        unsafe {
+            let head = message.as_ref();
+            let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+            let time_ms = sys::rd_kafka_message_timestamp(message.as_ptr(), &raw mut kind);
+            let payload = (!head.payload.is_null())
+                .then(|| std::slice::from_raw_parts(head.payload.cast::<u8>().cast_const(), head.len));
+            let record_time_us = (time_ms > 0).then(|| time_ms.saturating_mul(1000));
+            Record { slot, offset: head.offset, record_time_us, payload }
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for message in &self.messages {
+            // SAFETY: taken over in `drain`, given back once.
+            unsafe { sys::rd_kafka_message_destroy(message.message.as_ptr()) };
+        }
+    }
+}
+
+impl Clone for Message {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl Copy for Message {}

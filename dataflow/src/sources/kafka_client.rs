@@ -1,0 +1,80 @@
+//! Every Kafka client of the program is configured here: what correctness and speed rest on is written once.
+
+use super::kafka::Settings;
+use rdkafka::ClientConfig;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+
+/// The consumer that all readers use.
+pub type Client = BaseConsumer<Context>;
+
+/// Sends librdkafka's log to ours.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::warn!(target: "kafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+                tracing::info!(target: "kafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "kafka", facility, "{message}"),
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// Properties that exactly-once rests on: setting them otherwise is refused by the configuration.
+pub const RESERVED: &[&str] = &[
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "enable.partition.eof",
+    "group.instance.id",
+];
+
+/// The configuration of a client: ours, then whatever the user passes through.
+#[expect(clippy::disallowed_methods, reason = "the one place where a client's configuration is made")]
+pub fn config(settings: &Settings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        .set("client.id", "smartlog")
+        // Never joined: it only gives the client its consumer queue, and lag tools a name.
+        .set("group.id", &settings.group)
+        // Positions live with the data, in the stores.
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A position that is gone must be noticed and counted, not skipped.
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set("allow.auto.create.topics", "false")
+        // Without this the fetcher sleeps a second whenever its queue was full once: half the speed.
+        .set("fetch.queue.backoff.ms", "2")
+        .set("fetch.wait.max.ms", "20")
+        .set("fetch.message.max.bytes", "2097152")
+        .set("queued.min.messages", "200000")
+        // The largest part of the program's memory: one such queue per worker.
+        .set("queued.max.messages.kbytes", "32768")
+        .set("check.crcs", "false")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("topic.metadata.refresh.interval.ms", "30000")
+        .set("socket.keepalive.enable", "true")
+        .set("log_level", "5");
+    for (name, value) in &settings.properties {
+        config.set(name, value);
+    }
+    config
+}
+
+/// A consumer with that configuration.
+pub fn client(settings: &Settings) -> anyhow::Result<Client> {
+    config(settings).create_with_context(Context).map_err(|error| {
+        anyhow::anyhow!("the Kafka client refuses its configuration: {error}; see [kafka] and kafka.properties")
+    })
+}
