@@ -1,7 +1,7 @@
 //! Scores the rows of a CSV file.
 //!
 //! ```text
-//! cargo run --release -p linfa-isolation-forest --example score -- --train F.csv [--label-last] --seed N
+//! cargo run --release -p linfa-isolation-forest --example score -- --train F.csv [--label-last] [--seed N]
 //!     fits a forest on the rows and prints their anomaly scores, one a line, higher = more anomalous
 //! cargo run --release -p linfa-isolation-forest --example score -- --import FOREST.json --rows R.csv
 //!     prints scikit-learn's score_samples of the rows for a forest that scikit-learn fitted
@@ -17,14 +17,16 @@ use linfa::traits::Fit;
 use linfa_isolation_forest::IsolationForest;
 use ndarray::Array2;
 
-const USAGE: &str = "usage: score --train F.csv [--label-last] --seed N
+const USAGE: &str = "usage: score --train F.csv [--label-last] [--seed N]
        score --import FOREST.json --rows R.csv
 
-  --train F.csv     fit on the rows of F.csv (first line = names) and print one anomaly score a line
+  --train F.csv     fit on the rows of F.csv and print one anomaly score a line
   --label-last      leave the last column out: it is the label
-  --seed N          seed of the fit
+  --seed N          seed of the fit (42)
   --import F.json   a forest of scikit-learn's, as the README tells how to write it
-  --rows R.csv      rows to print score_samples of; columns beyond the forest's features are left out";
+  --rows R.csv      rows to print score_samples of; columns beyond the forest's features are left out
+
+A first line without any number names the columns.";
 
 enum Job {
     Train { csv: PathBuf, label_last: bool, seed: u64 },
@@ -32,6 +34,11 @@ enum Job {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|arg| arg == "--help" || arg == "-h") {
+        // Nothing is left to do when stdout is closed.
+        let _ = writeln!(std::io::stdout(), "{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let job = match parse(std::env::args().skip(1)) {
         Ok(job) => job,
         Err(reason) => return fail(&format!("{reason}\n\n{USAGE}"), 2),
@@ -49,7 +56,7 @@ fn fail(message: &str, code: u8) -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
-    let (mut train, mut import, mut rows, mut seed, mut label_last) = (None, None, None, None, false);
+    let (mut train, mut import, mut rows, mut seed, mut label_last) = (None, None, None, 42, false);
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag}: expected a value, found none"));
         match flag.as_str() {
@@ -59,18 +66,13 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
             "--label-last" => label_last = true,
             "--seed" => {
                 let text = value()?;
-                let parsed =
-                    text.parse().map_err(|_| format!("--seed: expected a whole number, found {text}"))?;
-                seed = Some(parsed);
+                seed = text.parse().map_err(|_| format!("--seed: expected a whole number, found {text}"))?;
             }
             other => return Err(format!("expected a flag from below, found {other}")),
         }
     }
     match (train, import, rows) {
-        (Some(csv), None, None) => {
-            let seed = seed.ok_or("--train: expected --seed N with it, found none")?;
-            Ok(Job::Train { csv, label_last, seed })
-        }
+        (Some(csv), None, None) => Ok(Job::Train { csv, label_last, seed }),
         (None, Some(forest), Some(rows)) => Ok(Job::Import { forest, rows }),
         _ => Err("expected either --train, or --import with --rows".to_string()),
     }
@@ -80,7 +82,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
 fn run(job: &Job) -> Result<(Vec<f64>, f64), Box<dyn Error>> {
     match job {
         Job::Train { csv, label_last, seed } => {
-            let data = DatasetBase::from(read_csv(csv, |columns| columns - usize::from(*label_last))?);
+            let data =
+                DatasetBase::from(read_csv(csv, |columns| columns.saturating_sub(usize::from(*label_last)))?);
             let forest = IsolationForest::params().seed(*seed).fit(&data)?;
             Ok((forest.score_samples(data.records())?.to_vec(), -1.0))
         }
@@ -94,22 +97,28 @@ fn run(job: &Job) -> Result<(Vec<f64>, f64), Box<dyn Error>> {
     }
 }
 
-/// The first columns of a CSV file; `keep` tells how many of them.
+/// The first columns of a CSV file; `keep` tells how many of them. A first line of names is skipped.
 fn read_csv(path: &Path, keep: impl Fn(usize) -> usize) -> Result<Array2<f64>, Box<dyn Error>> {
     let name = path.display();
-    let mut reader = csv::Reader::from_path(path).map_err(|error| format!("{name}: {error}"))?;
-    let columns = keep(reader.headers()?.len());
+    let reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_path(path);
+    let mut reader = reader.map_err(|error| format!("{name}: {error}"))?;
     let mut values = Vec::new();
-    let mut rows = 0;
-    for record in reader.records() {
+    let (mut rows, mut columns) = (0, 0);
+    for (line, record) in (1..).zip(reader.records()) {
         let record = record.map_err(|error| format!("{name}: {error}"))?;
-        rows += 1;
-        for (column, field) in record.iter().take(columns).enumerate() {
-            let value = field.trim().parse::<f64>().map_err(|_| {
-                format!("{name}: row {rows}, column {}: expected a number, found {field:?}", column + 1)
+        if line == 1 {
+            columns = keep(record.len());
+            if record.iter().all(|field| field.parse::<f64>().is_err()) {
+                continue;
+            }
+        }
+        for (column, field) in (1..).zip(record.iter().take(columns)) {
+            let value = field.parse::<f64>().map_err(|_| {
+                format!("{name}: line {line}, column {column}: expected a number, found {field:?}")
             })?;
             values.push(value);
         }
+        rows += 1;
     }
     Ok(Array2::from_shape_vec((rows, columns), values)?)
 }

@@ -11,7 +11,7 @@
 //! trees both ways, so a row's score is the same to the last bit alone or in a batch.
 
 use crate::number::order_key;
-use crate::tree::{AxisSplit, PlaneSplit, Tree};
+use crate::tree::{AxisSplit, PlaneSplit, Split, Tree, dot};
 
 /// Rows, or trees, that are walked in lock step: as many as the processor's registers hold.
 const LANES: usize = 8;
@@ -76,6 +76,13 @@ struct Span {
     depth: u32,
 }
 
+impl Span {
+    fn new<S: Split>(start: usize, tree: &Tree<S>) -> Self {
+        let depth = tree.depths().into_iter().max().unwrap_or(0);
+        Self { start, end: start + tree.nodes.len(), depth }
+    }
+}
+
 /// Axis-parallel trees.
 #[derive(Clone)]
 pub(crate) struct AxisArena<I> {
@@ -102,8 +109,7 @@ impl<I: Slot> AxisArena<I> {
                 });
             }
             arena.paths.extend(tree.path_lengths());
-            let depth = tree.depths().into_iter().max().unwrap_or(0);
-            arena.spans.push(Span { start, end: arena.nodes.len(), depth });
+            arena.spans.push(Span::new(start, tree));
         }
         Some(arena)
     }
@@ -175,7 +181,7 @@ impl<I: Slot> PathSums for AxisArena<I> {
     }
 }
 
-/// A node of an extended tree; a leaf is its own left child.
+/// A node of an extended tree: right when `Σ weight · x > intercept`, which no sum is at a leaf.
 #[derive(Clone, Copy)]
 struct PlaneNode {
     intercept: f64,
@@ -190,18 +196,22 @@ pub(crate) struct PlaneArena {
     nodes: Vec<PlaneNode>,
     paths: Vec<f64>,
     spans: Vec<Span>,
-    /// (feature, weight) of all planes.
+    /// (feature, weight) of all planes, after as many zeros as the largest plane has weights: leaves weigh with
+    /// those, so that all steps take the same instructions.
     weights: Vec<(u32, f32)>,
 }
 
 impl PlaneArena {
     /// `None` when there are more weights than 32 bits can count.
     pub(crate) fn compile(trees: &[Tree<PlaneSplit>]) -> Option<Self> {
+        let planes = || trees.iter().flat_map(|tree| tree.inner_nodes().map(|(_, inner)| &inner.split));
+        let largest = planes().map(|plane| plane.features.len()).max().unwrap_or(0);
+        let zeros = u32::try_from(largest).ok()?;
         let mut arena = Self {
             nodes: Vec::new(),
             paths: Vec::new(),
             spans: Vec::with_capacity(trees.len()),
-            weights: Vec::new(),
+            weights: vec![(0, 0.0); largest],
         };
         for tree in trees {
             let start = arena.nodes.len();
@@ -216,29 +226,50 @@ impl PlaneArena {
                         let weights = (first, plane.features.len() as u32);
                         PlaneNode { intercept: plane.intercept(), left: inner.left, weights }
                     }
-                    None => PlaneNode { intercept: 0.0, left: index as u32, weights: (first, 0) },
+                    None => PlaneNode { intercept: f64::INFINITY, left: index as u32, weights: (0, zeros) },
                 });
             }
             arena.paths.extend(tree.path_lengths());
-            arena.spans.push(Span { start, end: arena.nodes.len(), depth: 0 });
+            arena.spans.push(Span::new(start, tree));
         }
         Some(arena)
     }
 
-    fn walk(&self, span: Span, cell: &impl Fn(usize) -> f32) -> f64 {
+    fn child(&self, node: &PlaneNode, cell: impl Fn(usize) -> f32) -> usize {
+        let (first, count) = (node.weights.0 as usize, node.weights.1 as usize);
+        let weights = &self.weights[first..first + count];
+        let projection = dot(weights.iter().map(|&(feature, weight)| (weight, cell(feature as usize))));
+        node.left as usize + usize::from(projection > node.intercept)
+    }
+
+    /// Path lengths of `L` rows in one tree.
+    fn walk_rows<const L: usize>(&self, span: Span, rows: &[f32], width: usize, sums: &mut [f64]) {
         let nodes = &self.nodes[span.start..span.end];
-        let mut at = 0;
-        loop {
-            let node = &nodes[at];
-            let left = node.left as usize;
-            if left == at {
-                return self.paths[span.start + at];
+        for (rows, sums) in rows.chunks_exact(L * width).zip(sums.chunks_exact_mut(L)) {
+            let mut at = [0_usize; L];
+            for _ in 0..span.depth {
+                for lane in 0..L {
+                    at[lane] = self.child(&nodes[at[lane]], |feature| rows[lane * width + feature]);
+                }
             }
-            let (first, count) = (node.weights.0 as usize, node.weights.1 as usize);
-            let weights = &self.weights[first..first + count];
-            let projection =
-                crate::tree::dot(weights.iter().map(|&(feature, w)| (w, cell(feature as usize))));
-            at = left + usize::from(projection > node.intercept);
+            for lane in 0..L {
+                sums[lane] += self.paths[span.start + at[lane]];
+            }
+        }
+    }
+
+    /// Path lengths of one row in `L` trees, added up in their order.
+    fn walk_trees<const L: usize>(&self, spans: &[Span; L], cell: &impl Fn(usize) -> f32, sum: &mut f64) {
+        let nodes: [&[PlaneNode]; L] = spans.map(|span| &self.nodes[span.start..span.end]);
+        let depth = spans.iter().map(|span| span.depth).max().unwrap_or(0);
+        let mut at = [0_usize; L];
+        for _ in 0..depth {
+            for lane in 0..L {
+                at[lane] = self.child(&nodes[lane][at[lane]], cell);
+            }
+        }
+        for lane in 0..L {
+            *sum += self.paths[spans[lane].start + at[lane]];
         }
     }
 }
@@ -252,14 +283,24 @@ impl PathSums for PlaneArena {
     }
 
     fn add_block(&self, rows: &[f32], width: usize, sums: &mut [f64]) {
+        let whole = sums.len() / LANES * LANES;
+        let (rows, rest) = rows.split_at(whole * width);
+        let (sums, rest_sums) = sums.split_at_mut(whole);
         for &span in &self.spans {
-            for (row, sum) in rows.chunks_exact(width).zip(sums.iter_mut()) {
-                *sum += self.walk(span, &|feature| row[feature]);
-            }
+            self.walk_rows::<LANES>(span, rows, width, sums);
+            self.walk_rows::<1>(span, rest, width, rest_sums);
         }
     }
 
     fn row_sum(&self, cell: impl Fn(usize) -> f32) -> f64 {
-        self.spans.iter().fold(0.0, |sum, &span| sum + self.walk(span, &cell))
+        let mut sum = 0.0;
+        let (groups, rest) = self.spans.as_chunks::<LANES>();
+        for spans in groups {
+            self.walk_trees(spans, &cell, &mut sum);
+        }
+        for &span in rest {
+            self.walk_trees(&[span], &cell, &mut sum);
+        }
+        sum
     }
 }

@@ -8,5 +8,6 @@ use std::io::Write;
 
 /// Says on the real stderr, which the test harness does not capture, that something was left out.
 pub fn say_skipped(what: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {what}: {why} ***\n");
+    let message = format!("\n*** SKIPPED: {what}: {why} ***\n\n");
+    let _ = std::io::stderr().write_all(message.as_bytes());
 }
