@@ -29,6 +29,9 @@ pub(crate) trait PathSums: Sync {
 
     /// One row's path lengths over all trees.
     fn row_sum(&self, cell: impl Fn(usize) -> Self::Cell) -> f64;
+
+    /// [`Tree::path_lengths`] of one tree.
+    fn path_lengths(&self, tree: usize) -> &[f64];
 }
 
 /// An unsigned integer just wide enough for a tree's nodes and features.
@@ -87,7 +90,7 @@ impl Span {
 #[derive(Clone)]
 pub(crate) struct AxisArena<I> {
     nodes: Vec<AxisNode<I>>,
-    /// Path length of each leaf; that of inner nodes is not read.
+    /// [`Tree::path_lengths`] of all trees.
     paths: Vec<f64>,
     spans: Vec<Span>,
 }
@@ -178,6 +181,11 @@ impl<I: Slot> PathSums for AxisArena<I> {
             self.walk_trees(&[span], &cell, &mut sum);
         }
         sum
+    }
+
+    fn path_lengths(&self, tree: usize) -> &[f64] {
+        let span = self.spans[tree];
+        &self.paths[span.start..span.end]
     }
 }
 
@@ -302,5 +310,10 @@ impl PathSums for PlaneArena {
             self.walk_trees(&[span], &cell, &mut sum);
         }
         sum
+    }
+
+    fn path_lengths(&self, tree: usize) -> &[f64] {
+        let span = self.spans[tree];
+        &self.paths[span.start..span.end]
     }
 }

@@ -47,7 +47,7 @@ impl IsolationForest {
     /// Each feature's share of a row's score: Shapley values of the path length (TreeSHAP, Lundberg 2018) for
     /// axis-parallel trees, path attribution (Saabas 2014) for extended ones. The README tells more.
     ///
-    /// Takes some thousand times as long as a score: it is meant for the rows that are reported.
+    /// Takes up to some thousand times as long as a score: it is meant for the rows that are reported.
     ///
     /// ```
     /// use linfa::DatasetBase;
@@ -71,8 +71,8 @@ impl IsolationForest {
         let row: Vec<f32> = row.iter().map(|&value| to_f32(value)).collect();
         let mut paths = vec![0.0; row.len()];
         let mean_path = match self.trees() {
-            Trees::Axis(trees) => share_out(trees, &row, &mut paths, shapley),
-            Trees::Extended(trees) => share_out(trees, &row, &mut paths, along_path),
+            Trees::Axis(trees) => share_out(self, trees, &row, &mut paths, shapley),
+            Trees::Extended(trees) => share_out(self, trees, &row, &mut paths, along_path),
         };
         let scale = self.path_sum_scale();
         Ok(Explanation {
@@ -85,16 +85,17 @@ impl IsolationForest {
 
 /// Adds each feature's part of the row's path lengths to `paths`; returns the sum over trees of the training
 /// rows' mean path length.
-fn share_out<S: Split>(
+fn share_out<S>(
+    forest: &IsolationForest,
     trees: &[Tree<S>],
     row: &[f32],
     paths: &mut [f64],
     share_tree: impl Fn(&Tree<S>, &[f64], &[f32], &mut [f64]),
 ) -> f64 {
     let mut mean_path = 0.0;
-    for tree in trees {
-        let path_lengths = tree.path_lengths();
-        share_tree(tree, &path_lengths, row, paths);
+    for (i, tree) in trees.iter().enumerate() {
+        let path_lengths = forest.path_lengths(i);
+        share_tree(tree, path_lengths, row, paths);
         mean_path += path_lengths[0];
     }
     mean_path
@@ -160,12 +161,18 @@ fn shapley(tree: &Tree<AxisSplit>, path_lengths: &[f64], row: &[f32], paths: &mu
             unwind(&mut steps, i);
         }
         let right = row[inner.split.feature as usize] > inner.split.threshold;
-        for (child, taken) in [(inner.left as usize, !right), (inner.left as usize + 1, right)] {
-            let passing = f64::from(tree.nodes[child].samples) / children_samples(tree, inner.left);
+        let samples = children_samples(tree, inner.left);
+        let visit = |child: u32, taken: bool, steps| {
+            let passing = f64::from(tree.nodes[child as usize].samples) / samples;
             let one = if taken { one } else { 0.0 };
-            let via = Step { feature, zero: zero * passing, one, weight: 0.0 };
-            pending.push(Visit { node: child, steps: steps.clone(), via });
-        }
+            Visit {
+                node: child as usize,
+                steps,
+                via: Step { feature, zero: zero * passing, one, weight: 0.0 },
+            }
+        };
+        pending.push(visit(inner.left, !right, steps.clone()));
+        pending.push(visit(inner.left + 1, right, steps));
     }
 }
 

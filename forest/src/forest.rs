@@ -135,6 +135,15 @@ impl IsolationForest {
         Ok(Self { n_features, max_samples, offset, trees, compiled })
     }
 
+    /// [`Tree::path_lengths`] of one tree.
+    pub(crate) fn path_lengths(&self, tree: usize) -> &[f64] {
+        match &self.compiled {
+            Compiled::Compact(arena) => arena.path_lengths(tree),
+            Compiled::Wide(arena) => arena.path_lengths(tree),
+            Compiled::Planes(arena) => arena.path_lengths(tree),
+        }
+    }
+
     pub(crate) fn set_offset(&mut self, offset: f64) {
         self.offset = offset;
     }
