@@ -4,7 +4,7 @@ use std::fmt;
 
 use linfa::Float;
 use linfa::traits::PredictInplace;
-use ndarray::{Array1, ArrayBase, ArrayView2, Data, Ix2, s};
+use ndarray::{Array1, ArrayBase, ArrayView2, Axis, Data, Ix2, Slice};
 #[cfg(feature = "rayon")]
 use rayon::prelude::*;
 
@@ -302,7 +302,7 @@ fn sum_paths<F: Float, P: PathSums>(arena: &P, x: ArrayView2<'_, F>, sums: &mut 
     let walk = |cells: &mut Vec<P::Cell>, (block, sums): (usize, &mut [f64])| {
         let first = block * block_rows;
         cells.clear();
-        for row in x.slice(s![first..first + sums.len(), ..]).rows() {
+        for row in x.slice_axis(Axis(0), Slice::from(first..first + sums.len())).rows() {
             cells.extend(row.iter().map(|&value| P::cell(to_f32(value))));
         }
         arena.add_block(cells, width, sums);
