@@ -14,7 +14,7 @@ const TYPES = {
 };
 const RECENT_ROWS = 100;
 const MIN_GAP_MS = 1500; // between two looks at the services
-const LIFE_MIN_MS = 15 * 60e3; // the life-line shows at least this much
+const LIFE_MS = [60 * 60e3, 24 * 3600e3]; // the life-lines show the last hour, or back to the oldest open anomaly of a day
 
 const $ = (id) => document.getElementById(id);
 const view = {
@@ -68,7 +68,11 @@ function clockTime(iso, withDay = false) {
 }
 const isOpen = (episode) => episode.status === "provisional" || episode.status === "open";
 const isShare = (episode) => episode.type === "error_rate_spike";
-const amount = (episode, value) => (isShare(episode) ? percent(value) : count(value));
+const UNITS = { error_rate_spike: "of logs are errors", multivariate_outlier: "score" };
+const amount = (episode, value) => {
+  if (isShare(episode)) return percent(value);
+  return episode.type === "multivariate_outlier" && value != null ? value.toFixed(2) : count(value);
+};
 const nowMs = () => (view.clock ? Date.parse(view.clock) : Date.now());
 
 // ── drawing ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,11 +82,13 @@ function bars(minutes, width, height, className, label) {
   const step = width / Math.max(1, minutes.length);
   const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: className, "aria-hidden": label ? null : "true" });
   minutes.forEach((minute, i) => {
+    // The minute that the clock is in is not over: it must not look like a drop.
+    const partial = i === minutes.length - 1 ? " partial" : "";
     const tall = (minute.logs / top) * (height - 2);
     const bad = (minute.errors / top) * (height - 2);
     const x = i * step + step * 0.1, wide = step * 0.8;
-    if (minute.logs > 0) drawn.append(svg("rect", { class: "bars", x, width: wide, y: height - Math.max(1, tall), height: Math.max(1, tall) }));
-    if (minute.errors > 0) drawn.append(svg("rect", { class: "bars-bad", x, width: wide, y: height - Math.max(1, bad), height: Math.max(1, bad) }));
+    if (minute.logs > 0) drawn.append(svg("rect", { class: `bars${partial}`, x, width: wide, y: height - Math.max(1, tall), height: Math.max(1, tall) }));
+    if (minute.errors > 0) drawn.append(svg("rect", { class: `bars-bad${partial}`, x, width: wide, y: height - Math.max(1, bad), height: Math.max(1, bad) }));
   });
   drawn.append(svg("line", { class: "axis", x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5 }));
   return drawn;
@@ -95,7 +101,7 @@ function lifeLine(episode, from, to) {
   const kind = isOpen(episode) ? episode.severity : "";
   const drawn = svg("svg", { role: "img", "aria-label": `from ${clockTime(episode.started_at)} to ${isOpen(episode) ? "now" : clockTime(episode.ended_at || episode.last_seen)}` });
   drawn.append(svg("line", { class: "rail", x1: "0%", x2: "100%", y1: 8, y2: 8 }));
-  drawn.append(svg("line", { class: `span ${kind}`, x1: `${start}%`, x2: `${Math.max(end, start + 0.01)}%`, y1: 8, y2: 8 }));
+  if (isOpen(episode) || Date.parse(episode.ended_at || episode.last_seen) > from) drawn.append(svg("line", { class: `span ${kind}`, x1: `${start}%`, x2: `${Math.max(end, start + 0.01)}%`, y1: 8, y2: 8 }));
   if (isOpen(episode)) drawn.append(svg("circle", { class: "nowmark", cx: "100%", cy: 8, r: 2.5 }));
   return drawn;
 }
@@ -114,12 +120,13 @@ const extreme = (episode) => episode.peak_value ?? episode.metric_value ?? 0;
 function fact(episode) {
   if (episode.metric_value == null) return element("div", { class: "fact" }, episode.description || "");
   const actual = extreme(episode), usual = episode.baseline;
-  const unit = isShare(episode) ? "of logs are errors" : "logs / min";
+  const unit = UNITS[episode.type] || "logs / min";
+  const never = episode.type === "new_pattern" && usual === 0;
   const ratio = usual > 0 && actual > 0 ? actual / usual : null;
   const times = ratio == null ? "" : ratio >= 1 ? `, ${ratio.toFixed(ratio < 10 ? 1 : 0)} × usual` : `, ${percent(ratio)} of usual`;
   return element("div", { class: "fact" },
     element("b", {}, amount(episode, actual)), ` ${unit}`,
-    element("span", { class: "times" }, usual == null ? "" : ` · usual ${amount(episode, usual)}${times}`),
+    element("span", { class: "times" }, never ? " · never before" : usual == null ? "" : ` · usual ${amount(episode, usual)}${times}`),
     gauge(episode));
 }
 
@@ -180,7 +187,9 @@ function shown() {
 function drawEpisodes() {
   const list = shown();
   const to = nowMs();
-  const from = Math.min(to - LIFE_MIN_MS, ...list.filter(isOpen).map((episode) => Date.parse(episode.started_at)), ...list.slice(0, 12).map((episode) => Date.parse(episode.started_at)).filter((at) => to - at < 6 * 3600e3));
+  const oldest = Math.min(to, ...list.filter(isOpen).map((episode) => Date.parse(episode.started_at)));
+  const from = Math.max(to - LIFE_MS[1], Math.min(to - LIFE_MS[0], oldest - (to - oldest) * 0.05));
+  say("episodes-scale", list.length ? `life-lines: the last ${span(to - from)}` : "");
   const focused = document.activeElement?.dataset?.id;
   $("episodes").replaceChildren(...list.map((episode) => episodeRow(episode, from, to)));
   if (focused) $("episodes").querySelector(`[data-id="${focused}"]`)?.focus({ preventScroll: true });
@@ -190,7 +199,7 @@ function drawEpisodes() {
 }
 
 function drawHeadline() {
-  const open = [...view.episodes.values()].filter(isOpen);
+  const open = [...view.episodes.values()].filter(isOpen).sort((a, b) => (RANK[b.severity] || 0) - (RANK[a.severity] || 0));
   const at = $("headline");
   if (view.link === "lost") {
     at.dataset.state = "lost";
@@ -206,13 +215,14 @@ function drawHeadline() {
     say("headline-more", view.clock ? `${services} ${services === 1 ? "service" : "services"} as usual${last ? `; the last anomaly ended ${span(nowMs() - Date.parse(last))} ago` : ""}.` : "The pipeline has not reported yet; the page fills by itself.");
     return;
   }
-  const worst = open.reduce((a, b) => ((RANK[b.severity] || 0) > (RANK[a.severity] || 0) ? b : a));
+  const worst = open[0];
   at.dataset.state = worst.severity || "medium";
   const where = [...new Set(open.map((episode) => episode.service ?? "the whole stream"))];
   const names = where.length <= 2 ? where.join(" and ") : `${where.slice(0, 2).join(", ")} and ${where.length - 2} more`;
   const since = open.map((episode) => episode.started_at).sort()[0];
   say("headline-text", `${open.length} open ${open.length === 1 ? "anomaly" : "anomalies"}: ${names}`);
-  say("headline-more", `${TYPES[worst.type] || worst.type} in ${worst.service ?? "the whole stream"}, ${worst.severity}. The oldest began ${span(nowMs() - Date.parse(since))} ago, at ${clockTime(since)}.`);
+  const what = TYPES[worst.type] || worst.type;
+  say("headline-more", `${what[0].toUpperCase()}${what.slice(1)} in ${worst.service ?? "the whole stream"}, ${worst.severity}. The oldest began ${span(nowMs() - Date.parse(since))} ago, at ${clockTime(since)}.`);
 }
 
 function drawTiles() {

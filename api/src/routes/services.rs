@@ -135,7 +135,8 @@ async fn list(call: Call) -> Result<Vec<u8>, Problem> {
         Some(end_s) => read(&call.app, end_s).await?,
         None => BTreeMap::new(),
     };
-    let stream = services.remove(STREAM).unwrap_or_else(|| total_of(services.values()));
+    let kept = services.remove(STREAM);
+    let stream = whole_stream(kept, services.values());
     let mut services: Vec<Service> = services.into_values().collect();
     if let Some(wanted) = call.params.text(&SERVICE) {
         services.retain(|service| service.service == wanted);
@@ -286,9 +287,12 @@ fn recent(minutes: &[Minute]) -> Option<Baseline> {
     })
 }
 
-/// The sum over all services, for a store that does not keep the whole stream apart.
-fn total_of<'a>(services: impl Iterator<Item = &'a Service>) -> Service {
-    let mut total = entry(&mut BTreeMap::new(), STREAM.to_owned()).clone();
+/// The whole stream: as kept, or the sum over all services where only its anomalies are kept.
+fn whole_stream<'a>(kept: Option<Service>, services: impl Iterator<Item = &'a Service>) -> Service {
+    let mut total = kept.unwrap_or_else(|| entry(&mut BTreeMap::new(), STREAM.to_owned()).clone());
+    if total.last_seen.is_some() {
+        return total;
+    }
     for service in services {
         total.log_count += service.log_count;
         total.error_count += service.error_count;

@@ -160,12 +160,21 @@ impl Subscriber {
             Ok(Ok(Message::Change(change))) if change.seq == self.last + 1 => self.take(&change),
             // Something is missing: the broadcast began, or went on, without this subscriber.
             Ok(Ok(Message::Change(_)) | Err(RecvError::Lagged(_))) => self.replaying = true,
-            Ok(Ok(Message::Newest(seq))) if seq < self.last => self.reset(seq),
+            Ok(Ok(Message::Newest(seq))) if seq < self.last => self.look_again().await,
             Ok(Ok(Message::Newest(seq))) => self.replaying |= seq > self.last,
             Ok(Ok(Message::Clock(clock))) => self.waiting.push_back(event("clock", &clock)),
             Ok(Ok(Message::Stale)) => self.waiting.push_back(event("stale", b"{}")),
             // The feed lives as long as the server.
             Ok(Err(RecvError::Closed)) => tokio::time::sleep(RETRY).await,
+        }
+    }
+
+    /// The poller began behind this subscriber: either that was just earlier, or the store has been replaced.
+    async fn look_again(&mut self) {
+        match feed::newest_seq(&self.app).await {
+            Ok(newest) if newest < self.last => self.reset(newest),
+            Ok(_) => {}
+            Err(_) => self.replaying = true,
         }
     }
 
