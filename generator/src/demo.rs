@@ -25,7 +25,7 @@ impl Demo {
     /// A demonstration that goes live at `at`, at `rate_per_s` logs per second: the expected rate at that very moment,
     /// so that the season does not surprise whoever started it.
     ///
-    /// Incidents are planned for 30 days; see [`Generator::plan`] for when each starts.
+    /// Incidents are planned for a week (10,000 of them); see [`Generator::plan`] for when each starts.
     ///
     /// # Errors
     /// When a setting cannot be worked with.

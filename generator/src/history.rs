@@ -30,7 +30,7 @@ const SAMPLES: usize = 4096;
 /// Up to that many lines each length is drawn by itself.
 const ONE_BY_ONE: u32 = 24;
 /// Up to that many services each has lengths of its own; beyond, those of a family and a like latency share them.
-const OWN_LENGTHS: usize = 1000;
+const OWN_LENGTHS: usize = 100;
 
 /// Sums of one service in one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

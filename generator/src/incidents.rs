@@ -143,20 +143,20 @@ impl IncidentKind {
 
 /// One planned incident or disturbance.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Incident {
+pub(crate) struct Incident {
     /// Number in order of start, from 1.
-    pub id: u32,
-    pub kind: IncidentKind,
+    pub(crate) id: u32,
+    pub(crate) kind: IncidentKind,
     /// Index of the service.
-    pub service: usize,
+    pub(crate) service: usize,
     /// First event second that is bent.
-    pub start: Timestamp,
+    pub(crate) start: Timestamp,
     /// First event second that no longer is (a level shift: the end of the change; the level stays).
-    pub end: Timestamp,
+    pub(crate) end: Timestamp,
     /// How far: see [`IncidentKind`].
-    pub magnitude: f64,
+    pub(crate) magnitude: f64,
     /// The same in words.
-    pub note: String,
+    pub(crate) note: String,
 }
 
 /// An incident that the user asks for.

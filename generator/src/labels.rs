@@ -46,7 +46,9 @@ pub struct Label {
     pub kind: IncidentKind,
     /// Anomaly types that name it rightly.
     pub accepts: Vec<String>,
+    /// First event second that is bent.
     pub start: Timestamp,
+    /// First event second that no longer is (of a level shift: the end of the change; the level stays).
     pub end: Timestamp,
     /// Whether a detector should report it.
     pub expected: bool,
@@ -69,7 +71,8 @@ pub struct Facts {
     pub late_over_60s: u64,
     /// Logs that arrived more than 5 min after they happened.
     pub late_over_5min: u64,
-    /// Logs of a clock that is ahead.
+    /// Logs of a clock that is ahead, in no service's counts. Whether they are stored or refused rests with the reader:
+    /// they lie hours after their Kafka record time, but perhaps not after today.
     pub future_clock: u64,
     /// Logs of a clock that is behind: always 0, there for readers of the format.
     pub past_clock: u64,

@@ -48,7 +48,7 @@ pub use demo::Demo;
 pub use error::GeneratorError;
 pub use estate::{MAX_HOSTS, MAX_SERVICES, ServiceConfig, Services};
 pub use history::{History, SumsRow};
-pub use incidents::{Incident, IncidentKind, IncidentSpec};
+pub use incidents::{IncidentKind, IncidentSpec};
 pub use labels::{Facts, Label, Labels, ServiceFacts};
 pub use malformed::{MalformedKind, OddKind};
 pub use plan::IncidentPlan;

@@ -89,9 +89,10 @@ impl Model {
         });
         let services = services.collect();
         let mut catalogue = Catalogue::new();
-        let patterns = (0..incidents.len()).map(|index| {
-            let new = incidents[index].kind == IncidentKind::NewPattern;
-            if new { catalogue.add(novel(index)) } else { 0 }
+        let mut novelties = 0..;
+        let patterns = incidents.iter().map(|incident| match incident.kind {
+            IncidentKind::NewPattern => catalogue.add(novel(novelties.next().unwrap_or(0))),
+            _ => 0,
         });
         let patterns = patterns.collect();
         Ok(Arc::new(Model { config, services, order, incidents, catalogue, patterns }))

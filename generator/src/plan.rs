@@ -23,12 +23,12 @@ const MAX_INCIDENTS: usize = 10_000;
 
 /// Which incidents happen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum IncidentPlan {
     /// None: quiet traffic.
     #[default]
     None,
-    /// Drawn from the seed.
+    /// Drawn from the seed; the first 10,000 of them.
     Auto {
         /// Incidents a day, over all services.
         per_day: f64,
@@ -39,7 +39,7 @@ pub enum IncidentPlan {
         #[serde(default)]
         kinds: Vec<IncidentKind>,
     },
-    /// One each minute, strong and short, each kind of anomaly in turn: for people to watch.
+    /// One each minute for a week, strong and short, each kind of anomaly in turn: for people to watch.
     Demo,
     /// These.
     Explicit(Vec<IncidentSpec>),
@@ -56,6 +56,8 @@ struct Candidate {
     hosts: u8,
     /// Stretches of event seconds in which it is bent, each with what it needs to settle.
     taken: Vec<Range<i64>>,
+    /// Where level shifts have brought its rate, relative to the start.
+    level: f64,
 }
 
 /// Draws plans.
@@ -86,15 +88,16 @@ impl IncidentPlan {
                 auto(input, *per_day, *disturbances_per_day, kinds)?
             }
             IncidentPlan::Demo => demo(input),
+            IncidentPlan::Explicit(specs) if specs.len() > MAX_INCIDENTS => {
+                let found = format!("{} incidents", specs.len());
+                return Err(refuse("incidents", found, format!("ask for at most {MAX_INCIDENTS}")));
+            }
             IncidentPlan::Explicit(specs) => {
                 specs.iter().map(|spec| explicit(input, spec)).collect::<Result<_, _>>()?
             }
         };
-        if incidents.len() > MAX_INCIDENTS {
-            let found = format!("{} incidents", incidents.len());
-            return Err(refuse("incidents", found, format!("plan at most {MAX_INCIDENTS}")));
-        }
         incidents.sort_by_key(|incident| (incident.start, incident.service));
+        incidents.truncate(MAX_INCIDENTS);
         (1..).zip(&mut incidents).for_each(|(id, incident)| incident.id = id);
         Ok(incidents)
     }
@@ -196,6 +199,7 @@ impl Planner {
             error_share: service.error_share,
             hosts: service.hosts,
             taken: Vec::new(),
+            level: 1.0,
         };
         Planner {
             rng: keyed(input.seed, Purpose::Plan, 0, 0),
@@ -242,6 +246,9 @@ impl Planner {
             IncidentKind::LevelShift => 3 * 3600,
             _ => 0,
         };
+        if kind == IncidentKind::LevelShift {
+            self.services[service].level *= magnitude;
+        }
         self.services[service].taken.push(seconds.start..seconds.end + settles);
         self.incidents.extend(incident(kind, service, seconds, magnitude));
     }
@@ -251,13 +258,16 @@ impl Planner {
             .filter(|&service| self.free(service, seconds))
             .filter(|&service| fits(kind, &self.services[service]))
             .collect();
-        let heard: Vec<usize> =
-            free.iter().copied().filter(|&service| enough(kind, &self.services[service], strength)).collect();
-        if !heard.is_empty() {
-            return heard.choose(&mut self.rng).copied();
+        let (least, greatest) = wanted(kind, strength);
+        let small: Vec<usize> =
+            free.into_iter().filter(|&service| self.services[service].part <= greatest).collect();
+        let loud: Vec<usize> =
+            small.iter().copied().filter(|&service| self.services[service].rate >= least).collect();
+        if !loud.is_empty() {
+            return loud.choose(&mut self.rng).copied();
         }
         // At low rates nothing is loud enough: the loudest that is free has to do.
-        free.into_iter().max_by(|&a, &b| self.services[a].rate.total_cmp(&self.services[b].rate))
+        small.into_iter().max_by(|&a, &b| self.services[a].rate.total_cmp(&self.services[b].rate))
     }
 
     /// Whether `service` rests before, during and after `seconds` from all that is planned already.
@@ -287,6 +297,10 @@ impl Planner {
             (IncidentKind::MultivariateOutlier, Strength::Usual) => rng.random_range(0.8..1.2),
             (IncidentKind::SlowRampVolume, _) => rng.random_range(4.0..8.0),
             (IncidentKind::SlowRampErrors, _) => rng.random_range(6.0..12.0),
+            // Up and down in turn, so that a long run stays near its configured rate.
+            (IncidentKind::LevelShift, _) if self.services[service].level > 1.0 => {
+                rng.random_range(0.55..0.7)
+            }
             (IncidentKind::LevelShift, _) => rng.random_range(1.4..1.8),
             (IncidentKind::BadClock, _) => rng.random_range(1.0..12.0),
             (IncidentKind::HeldHost, _) => rng.random_range(2.0..5.0),
@@ -308,8 +322,9 @@ fn fits(kind: IncidentKind, service: &Candidate) -> bool {
     }
 }
 
-/// Whether `service` has the traffic for `kind` to be told from chance, and not so much that all drowns in it.
-fn enough(kind: IncidentKind, service: &Candidate, strength: Strength) -> bool {
+/// The logs per second from which `kind` can be told from chance, and the part of the whole traffic up to which it does
+/// not drown everything else.
+fn wanted(kind: IncidentKind, strength: Strength) -> (f64, f64) {
     let greatest_part = match (kind, strength) {
         (IncidentKind::LogVolumeSpike, Strength::Demo) => 0.008,
         (IncidentKind::LogVolumeSpike | IncidentKind::SlowRampVolume, Strength::Usual) => 0.1,
@@ -319,8 +334,8 @@ fn enough(kind: IncidentKind, service: &Candidate, strength: Strength) -> bool {
         IncidentKind::SlowRampErrors | IncidentKind::FlappingErrors | IncidentKind::MultivariateOutlier => {
             4.0
         }
-        IncidentKind::ErrorRateSpike if strength == Strength::Usual => 4.0,
+        IncidentKind::ErrorRateSpike => 4.0,
         _ => 0.5,
     };
-    service.part <= greatest_part && service.rate >= least_rate
+    (least_rate, greatest_part)
 }

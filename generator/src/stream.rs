@@ -269,7 +269,9 @@ impl Maker {
                 level,
                 form: form(config, &mut rng),
             };
-            disturbed.bend(&mut line, about.config.hosts, &mut rng);
+            if line.host + 1 == about.config.hosts {
+                disturbed.bend(&mut line, self.waiting.held < config.max_held, &mut rng);
+            }
             self.waiting.put(line);
         }
         self.times = times;
@@ -379,12 +381,9 @@ impl Disturbed {
         disturbed
     }
 
-    fn bend(&self, line: &mut Line, hosts: u8, rng: &mut Rng) {
-        if line.host + 1 != hosts {
-            return;
-        }
+    fn bend(&self, line: &mut Line, room: bool, rng: &mut Rng) {
         line.event_us += self.clock_ahead_us;
-        if self.held_until_us > line.arrival_us {
+        if room && self.held_until_us > line.arrival_us {
             line.arrival_us = self.held_until_us + rng.random_range(0..FLUSH_US);
         }
     }

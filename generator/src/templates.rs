@@ -476,11 +476,27 @@ const NOVEL_ACTS: &[&str] = &[
     "vector clock of replica {region} went backwards from {big} to {n}",
 ];
 
-/// The never-seen template number `index`; distinct for the first 208.
+const NOVEL_TAILS: &[&str] = &[
+    "",
+    "; falling back to the read-only path",
+    "; see runbook R{n}, section {d}",
+    "; {n} callers were told to come back later",
+    ", which has happened on {d} nodes since midnight",
+    "; state dumped to /var/tmp/{hex}.dump ({big} bytes)",
+    " (build {hex}, uptime {big} s)",
+    "; no further report of this kind for {n} minutes",
+    ", last success {n} minutes ago",
+    "; page the owner of {table} unless it clears",
+    " - operator intervention needed",
+];
+
+/// The never-seen template number `index`; distinct for the first 2,288. No two of the first 143 share both their
+/// middle and their end, so that even a coarse look at the words tells them apart.
 pub(crate) fn novel(index: usize) -> Template {
     let cause = NOVEL_CAUSES[index % NOVEL_CAUSES.len()];
     let act = NOVEL_ACTS[index % NOVEL_ACTS.len()];
-    Template::compile(&format!("{cause}: {act}")).expect("the novel templates compile")
+    let tail = NOVEL_TAILS[index / NOVEL_ACTS.len() % NOVEL_TAILS.len()];
+    Template::compile(&format!("{cause}: {act}{tail}")).expect("the novel templates compile")
 }
 
 #[cfg(test)]
@@ -497,7 +513,7 @@ mod tests {
     fn every_template_renders_to_a_json_string_of_the_length_it_tells() {
         let catalogue = Catalogue::new();
         let mut rng = keyed(1, Purpose::Lines, 0, 0);
-        let all = catalogue.templates.iter().cloned().chain((0..208).map(novel));
+        let all = catalogue.templates.iter().cloned().chain((0..2288).map(novel));
         for template in all {
             for _ in 0..20 {
                 let mut out = vec![b'"'];
@@ -511,8 +527,8 @@ mod tests {
 
     #[test]
     fn novel_templates_differ_from_each_other() {
-        let distinct: HashSet<String> = (0..208).map(|i| format!("{:?}", novel(i))).collect();
-        assert_eq!(distinct.len(), 208);
+        let distinct: HashSet<String> = (0..2288).map(|i| format!("{:?}", novel(i))).collect();
+        assert_eq!(distinct.len(), 2288);
     }
 
     #[test]

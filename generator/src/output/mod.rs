@@ -3,6 +3,10 @@
 //! All of them take lines as they arrive, paced by [`Pace`]: at speed 1 a line leaves when the wall clock has gone on as
 //! far as the traffic's own arrival clock has; at speed 60 an hour of traffic takes a minute; at infinite speed
 //! nothing waits.
+//!
+//! At a speed above 1 the event clock runs faster than the wall. Start such traffic far enough in the past that it does
+//! not overtake today: brokers may refuse records that lie ahead of them (from Kafka 4.0 on by more than an hour), and
+//! delete those beyond the topic's retention.
 
 mod kafka;
 mod writer;
