@@ -132,7 +132,8 @@ pub(super) fn compose<'a>(
         out.push('{');
     }
     write_own(raw, out);
-    if out.len() > max_bytes {
+    let closing = 1;
+    if out.len() + closing > max_bytes {
         flags.metadata_dropped = true;
         out.truncate(1);
     }

@@ -72,6 +72,15 @@ impl<T> Taken<T> {
     }
 }
 
+const MISSING_TIMESTAMP: (Reason, &str) =
+    (Reason::MissingTimestamp, "timestamp: expected a string or a number, found nothing, or null");
+const MISSING_LEVEL: (Reason, &str) =
+    (Reason::MissingLevel, "level: expected a name, found nothing, or null");
+const MISSING_SERVICE: (Reason, &str) =
+    (Reason::MissingService, "service: expected a string, found nothing, or null");
+const MISSING_MESSAGE: (Reason, &str) =
+    (Reason::MissingMessage, "message: expected a string, found nothing, or null");
+
 /// Reads every field.
 ///
 /// # Errors
@@ -141,7 +150,7 @@ fn refuse_duplicates(fields: &Fields<'_, '_>) -> Result<(), Reject> {
 #[inline]
 fn first_readable<'a, T>(
     values: &[Raw<'a>],
-    missing: Reason,
+    missing: (Reason, &'static str),
     try_read: impl Fn(Raw<'a>) -> Result<T, Reject>,
 ) -> Result<Taken<T>, Reject> {
     let mut fault = None;
@@ -151,12 +160,12 @@ fn first_readable<'a, T>(
             Err(reject) => fault = fault.or(Some(reject)),
         }
     }
-    Err(fault.unwrap_or_else(|| Reject::new(missing, "expected a value, found none, or null")))
+    Err(fault.unwrap_or_else(|| Reject::new(missing.0, missing.1)))
 }
 
 #[inline]
 fn read_timestamp(values: &[Raw<'_>]) -> Result<Taken<i64>, Reject> {
-    first_readable(values, Reason::MissingTimestamp, |raw| {
+    first_readable(values, MISSING_TIMESTAMP, |raw| {
         let read = match raw {
             Raw::Plain(text) => timestamp::from_text(text),
             Raw::Escaped(content) => timestamp::from_text(&decoded(content)),
@@ -170,7 +179,7 @@ fn read_timestamp(values: &[Raw<'_>]) -> Result<Taken<i64>, Reject> {
 #[inline]
 fn read_level(values: &[Raw<'_>], mapping: &FieldMapping) -> Result<Taken<Level>, Reject> {
     let numbers = mapping.level_numbers();
-    let read = first_readable(values, Reason::MissingLevel, |raw| {
+    let read = first_readable(values, MISSING_LEVEL, |raw| {
         let reading = match raw {
             Raw::Plain(text) => level::from_text(text, numbers),
             Raw::Escaped(content) => level::from_text(&decoded(content), numbers),
@@ -180,7 +189,7 @@ fn read_level(values: &[Raw<'_>], mapping: &FieldMapping) -> Result<Taken<Level>
         match reading {
             Reading::Level(level) => Ok(level),
             Reading::Unspecified => {
-                Err(Reject::new(Reason::MissingLevel, "expected a level, found one left unset"))
+                Err(Reject::new(Reason::MissingLevel, "level: expected a name, found one left unset"))
             }
             Reading::Unknown => Err(unknown_level(raw)),
         }
@@ -210,7 +219,7 @@ fn is_text(raw: &Raw<'_>) -> bool {
 
 #[inline]
 fn find_service<'a>(values: &[Raw<'a>]) -> Result<Taken<Raw<'a>>, Reject> {
-    first_readable(values, Reason::MissingService, |raw| match raw {
+    first_readable(values, MISSING_SERVICE, |raw| match raw {
         raw if is_text(&raw) => Ok(raw),
         Raw::Other(_) => {
             Err(Reject::new(Reason::InvalidService, "service: expected a string, found another JSON value"))
@@ -221,7 +230,7 @@ fn find_service<'a>(values: &[Raw<'a>]) -> Result<Taken<Raw<'a>>, Reject> {
 
 #[inline]
 fn find_message<'a>(values: &[Raw<'a>]) -> Result<Taken<Raw<'a>>, Reject> {
-    first_readable(values, Reason::MissingMessage, |raw| match raw {
+    first_readable(values, MISSING_MESSAGE, |raw| match raw {
         Raw::Other(_) => {
             Err(Reject::new(Reason::InvalidMessage, "message: expected a string, found another JSON value"))
         }
