@@ -7,7 +7,7 @@
 //! ```
 
 use crate::commands;
-use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, options};
+use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, is_in, options};
 use crate::logging;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
@@ -62,7 +62,7 @@ pub enum Command {
 Examples:
   smartlog demo
   smartlog demo --rate 5000 --listen 127.0.0.1:8080
-  smartlog demo --for 60s --format json     # ends by itself, and prints how many incidents were found")]
+  smartlog demo --for 60s --format json     # ends by itself, with a summary")]
     Demo,
     /// Read Kafka, keep windows, raise anomalies, store every log exactly once
     #[command(after_help = "\
@@ -85,7 +85,7 @@ Examples:
 Examples:
   smartlog generate | head -n 10
   smartlog generate --to kafka --brokers localhost:9092 --topic logs --rate 5000
-  smartlog generate --to logs.ndjson.zst --for 24h --speed 0 --incidents auto --labels labels.json --seed 7")]
+  smartlog generate --to logs.ndjson.zst --for 24h --speed 0 --incidents auto --labels labels.json")]
     Generate,
     /// The same dataflow over files or stdin at full speed, no service needed
     #[command(after_help = "\
@@ -164,13 +164,31 @@ pub enum SinksAction {
 }
 
 impl Command {
-    /// The sections of the settings that a command uses: those get flags, are judged, and have their secrets read.
+    /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
     const SECTIONS: [(&'static str, &'static [&'static str]); 8] = [
-        ("demo", &["demo", "parse", "engine", "time", "detection", "api", "output", "log"]),
+        ("demo", &["demo", "api", "output", "engine.workers", "engine.tick", "time", "detection", "log"]),
         ("run", &["kafka", "store", "engine", "windows", "parse", "time", "detection", "metrics", "log"]),
         ("api", &["api", "store", "log"]),
-        ("generate", &["generate", "kafka", "log"]),
-        ("analyze", &["engine", "windows", "parse", "time", "detection", "output", "log"]),
+        (
+            "generate",
+            &["generate", "kafka.brokers", "kafka.topics", "kafka.properties", "kafka.property_files", "log"],
+        ),
+        (
+            "analyze",
+            &[
+                "output",
+                "engine.workers",
+                "engine.tick",
+                "engine.max_in_flight_bytes",
+                "engine.max_waiting_bytes",
+                "engine.max_services",
+                "windows",
+                "parse",
+                "time",
+                "detection",
+                "log",
+            ],
+        ),
         ("migrate", &["store", "log"]),
         ("sinks", &["store", "output", "log"]),
         (
@@ -222,15 +240,14 @@ pub fn command() -> clap::Command {
 
 fn offered(sections: &'static [&'static str]) -> impl Iterator<Item = &'static OptionSpec> {
     let of_section =
-        |section: &'static str| options().iter().filter(move |option| option.top_section() == section);
+        |section: &'static str| options().iter().filter(move |option| is_in(&option.key, section));
     sections.iter().copied().flat_map(of_section)
 }
 
 fn flag_of(option: &'static OptionSpec) -> Arg {
-    let default =
-        option.default.as_deref().filter(|default| !matches!(*default, "\"\"" | "[]" | "{}" | "false"));
-    let default =
-        default.map_or(String::new(), |default| format!(" [default: {}]", default.trim_matches('"')));
+    let default = option.default.as_deref().map(|default| default.replace(['"', '[', ']'], ""));
+    let default = default.filter(|default| !matches!(default.as_str(), "" | "{}" | "false"));
+    let default = default.map_or(String::new(), |default| format!(" [default: {default}]"));
     let detail = if option.detail.is_empty() { String::new() } else { format!("\n\n{}", option.detail) };
     let setting = format!("[key: {}] [variable: {}]", option.key, option.variable);
     let mut arg = Arg::new(option.key.as_str())
@@ -332,5 +349,143 @@ fn plain(cause: &(dyn std::error::Error + 'static)) -> String {
     match text.rsplit_once(" (os error ") {
         Some((words, number)) if number.ends_with(')') => words.to_string(),
         _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn help(command: &str) -> String {
+        let mut cli = super::command().term_width(100);
+        cli.build();
+        let shown = match command {
+            "" => &mut cli,
+            name => cli.find_subcommand_mut(name).expect("a command"),
+        };
+        shown.render_help().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_reads_as_it_should() {
+        for command in ["", "demo", "run", "api", "generate", "analyze", "migrate", "sinks", "doctor"] {
+            let name = if command.is_empty() { "smartlog" } else { command };
+            insta::assert_snapshot!(format!("help_{name}"), help(command));
+        }
+    }
+
+    #[test]
+    fn every_command_shows_examples_that_it_understands() {
+        let mut examples = 0;
+        for subcommand in command().get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+            let text = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines =
+                text.lines().filter_map(|line| line.split_once("smartlog ").map(|(_, arguments)| arguments));
+            for line in lines.filter(|_| text.starts_with("Examples:")) {
+                let line = line.split(['#', '|']).next().unwrap_or_default();
+                let arguments = std::iter::once("smartlog").chain(line.split_whitespace());
+                command().try_get_matches_from(arguments).unwrap_or_else(|fault| panic!("{line}: {fault}"));
+                examples += 1;
+            }
+        }
+        assert!(examples >= 18, "{examples}");
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_in_some_command() {
+        let offered: BTreeSet<&str> = Command::SECTIONS
+            .iter()
+            .flat_map(|(_, sections)| offered(sections))
+            .map(|option| option.key.as_str())
+            .collect();
+        let all: BTreeSet<&str> = options().iter().map(|option| option.key.as_str()).collect();
+        assert_eq!(offered, all);
+    }
+
+    #[test]
+    fn every_command_that_has_settings_exists() {
+        for (name, _) in Command::SECTIONS {
+            assert!(command().find_subcommand(name).is_some(), "{name}");
+        }
+    }
+
+    /// The flags that `arguments` set.
+    fn flags(arguments: &[&str]) -> Vec<(String, Vec<String>)> {
+        let matches = command().try_get_matches_from(arguments).unwrap_or_else(|fault| panic!("{fault}"));
+        let (name, submatches) = matches.subcommand().expect("a command");
+        let cli = Cli::from_arg_matches(&matches).expect("a command");
+        layers(&cli, name, submatches)
+            .flags
+            .into_iter()
+            .map(|(option, values)| (option.key.clone(), values))
+            .collect()
+    }
+
+    #[test]
+    fn flags_become_settings_under_either_name() {
+        let set =
+            |key: &str, values: &[&str]| (key.to_string(), values.iter().map(ToString::to_string).collect());
+        let given = flags(&[
+            "smartlog",
+            "run",
+            "--topic",
+            "a",
+            "--kafka-topics",
+            "b",
+            "--until-end",
+            "--store-raw-logs=false",
+        ]);
+        let expected: Vec<(String, Vec<String>)> = vec![
+            set("kafka.topics", &["a", "b"]),
+            set("store.raw_logs", &["false"]),
+            set("engine.until_end", &["true"]),
+        ];
+        assert_eq!(given, expected);
+        assert_eq!(flags(&["smartlog", "run"]), [], "a default is not a flag");
+        assert_eq!(flags(&["smartlog", "demo", "--for", "60s"]), [set("demo.duration", &["60s"])]);
+        assert_eq!(flags(&["smartlog", "generate", "--for", "60s"]), [set("generate.duration", &["60s"])]);
+    }
+
+    #[test]
+    fn a_flag_of_another_command_is_a_matter_of_usage() {
+        let fault = command()
+            .try_get_matches_from(["smartlog", "migrate", "--workers", "2"])
+            .expect_err("no such flag");
+        assert_eq!(fault.exit_code(), i32::from(exit::USAGE));
+    }
+
+    #[test]
+    fn the_causes_are_told_once_each_and_without_the_systems_numbers() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        let fault = anyhow::Error::new(refused)
+            .context("postgres://me@db: cannot connect")
+            .context("the store is away");
+        assert_eq!(chain(&fault), "the store is away: postgres://me@db: cannot connect: Connection refused");
+        let quoted = anyhow::anyhow!("no such topic").context("cannot read: no such topic");
+        assert_eq!(chain(&quoted), "cannot read: no such topic");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure() {
+        let closed =
+            anyhow::Error::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).context("writing");
+        assert!(is_closed_pipe(&closed));
+        assert!(!is_closed_pipe(&anyhow::anyhow!("broken pipe")));
+    }
+
+    #[test]
+    fn completions_name_every_visible_command() {
+        let mut script = Vec::new();
+        clap_complete::generate(clap_complete::Shell::Bash, &mut command(), "smartlog", &mut script);
+        let script = String::from_utf8(script).expect("text");
+        for subcommand in command().get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+            assert!(script.contains(subcommand.get_name()), "{}", subcommand.get_name());
+        }
     }
 }

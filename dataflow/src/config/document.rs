@@ -28,7 +28,7 @@ pub fn example_file() -> String {
 }
 
 fn example_entry(option: &OptionSpec) -> String {
-    let mut text = comment(&option.summary);
+    let mut text = format!("\n{}", comment(&option.summary));
     if !option.detail.is_empty() {
         text.push_str(&comment(&option.detail));
     }
@@ -105,7 +105,7 @@ pub(super) fn in_force(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Stri
     let values = serde_json::to_value(config).unwrap_or_default();
     let mut text = String::new();
     for section in sections() {
-        let _ = write!(text, "{}[{}]\n", if text.is_empty() { "" } else { "\n" }, section.name);
+        let _ = writeln!(text, "{}[{}]", if text.is_empty() { "" } else { "\n" }, section.name);
         for option in options_of(section) {
             let pointer = format!("/{}", option.key.replace('.', "/"));
             let origin = origin(&option.key);

@@ -16,6 +16,7 @@ use super::suggest;
 use serde::de::IntoDeserializer;
 use serde_path_to_error::Segment;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Value;
 
@@ -27,11 +28,20 @@ pub(super) struct SettingKey {
 }
 
 /// What was set, over the defaults.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Settings {
     values: BTreeMap<SettingKey, (Value, Origin)>,
     file: Option<PathBuf>,
     problems: Vec<Problem>,
+}
+
+impl fmt::Debug for Settings {
+    /// Without the values: some are secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin =
+            |(setting, (_, origin)): (&SettingKey, &(Value, Origin))| (setting.clone(), origin.to_string());
+        f.debug_map().entries(self.values.iter().map(origin)).finish()
+    }
 }
 
 impl Settings {
@@ -131,9 +141,11 @@ impl Settings {
         for text in texts {
             match text.split_once('=') {
                 Some((entry, value)) => self.set(&option.key, Some(entry.trim()), value.into(), origin()),
-                None => self
-                    .problems
-                    .push(Problem::new(origin(), format!("expected {}, found `{text}`", option.form))),
+                // What was given may hold a secret.
+                None => {
+                    let message = format!("`{}`: expected {}, found no `=`", option.key, option.form);
+                    self.problems.push(Problem::new(origin(), message));
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ mod validate;
 
 pub use document::{example_file, reference_table};
 pub use error::{ConfigError, Origin, Problem};
-pub use options::{Kind, OptionSpec, SectionSpec, option, options, sections};
+pub use options::{Kind, OptionSpec, SectionSpec, is_in, option, options, sections};
 pub use settings::*;
 pub use units::Start;
 
@@ -53,15 +53,14 @@ pub struct Layers {
     pub environment: Vec<(String, String)>,
     /// Options with the values of their flags, in the order given.
     pub flags: Vec<(&'static OptionSpec, Vec<String>)>,
-    /// The sections that are in use: what stands in others is read, but neither judged nor are its secrets fetched.
+    /// The sections and single keys that are in use: what stands in others is read, but neither judged nor are its secrets fetched.
     /// `None`: all of them.
     pub in_use: Option<&'static [&'static str]>,
 }
 
 impl Layers {
     fn uses(&self, key: &str) -> bool {
-        let section = key.split('.').next().unwrap_or_default();
-        self.in_use.is_none_or(|sections| sections.contains(&section))
+        self.in_use.is_none_or(|used| used.iter().any(|section| is_in(key, section)))
     }
 }
 

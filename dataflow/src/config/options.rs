@@ -69,11 +69,6 @@ impl OptionSpec {
     pub fn name(&self) -> &str {
         self.key.rsplit_once('.').map_or(&self.key, |(_, name)| name)
     }
-
-    /// The outermost section, such as `detection`.
-    pub fn top_section(&self) -> &str {
-        self.key.split('.').next().unwrap_or_default()
-    }
 }
 
 /// A table of the file.
@@ -99,6 +94,11 @@ pub fn options() -> &'static [OptionSpec] {
 /// Every table of the file, in order.
 pub fn sections() -> &'static [SectionSpec] {
     &REGISTRY.sections
+}
+
+/// Whether `key` is `section`, or lies in it or in a section of it.
+pub fn is_in(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The setting with this key.

@@ -4,8 +4,8 @@ use super::options::{VARIABLE_PREFIX, options, sections};
 
 /// Below this likeness (0 to 1) a guess would mislead more than it helps.
 const LEAST_LIKENESS: f64 = 0.6;
-/// What is right in name but in another section ranks just below the same name misspelt.
-const OTHER_SECTION: f64 = 0.9;
+/// What is right in name but in another section ranks below the same name misspelt.
+const OTHER_SECTION: f64 = 0.8;
 
 /// The message about a key that no option has.
 pub(super) fn unknown_key(key: &str) -> String {

@@ -8,7 +8,11 @@ use std::collections::BTreeSet;
 /// A password that must never be seen again.
 const CANARY: &str = "s3cr3t-canary";
 
-fn layers(file: &str, environment: &[(&str, &str)], flags: &[(&str, &[&str])]) -> Result<Config, ConfigError> {
+fn layers(
+    file: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &[&str])],
+) -> Result<Config, ConfigError> {
     load(file, environment, flags).map(|loaded| loaded.config)
 }
 
@@ -148,13 +152,15 @@ fn maps_are_laid_over_each_other_entry_by_entry() {
     let variables = [("SMARTLOG_KAFKA_PROPERTIES__CLIENT_RACK", "b")];
     let flags: [(&str, &[&str]); 1] = [("kafka.properties", &["socket.nagle.disable=true", "debug=a=b"])];
     let config = layers(file, &variables, &flags).expect("all layers");
-    let expected = [("client.rack", "b"), ("debug", "a=b"), ("fetch.min.bytes", "1"), ("socket.nagle.disable", "true")];
+    let expected =
+        [("client.rack", "b"), ("debug", "a=b"), ("fetch.min.bytes", "1"), ("socket.nagle.disable", "true")];
     assert_eq!(config.kafka.properties.iter().collect::<Vec<_>>(), expected);
 }
 
 #[test]
 fn an_empty_variable_counts_as_not_set() {
-    let config = layers("", &[("SMARTLOG_KAFKA_BROKERS", ""), ("SMARTLOG_NONSENSE", "")], &[]).expect("no change");
+    let config =
+        layers("", &[("SMARTLOG_KAFKA_BROKERS", ""), ("SMARTLOG_NONSENSE", "")], &[]).expect("no change");
     assert_eq!(config, Config::default());
 }
 
@@ -171,9 +177,18 @@ fn rust_log_beats_the_file_and_yields_to_our_own_variable_in_either_order() {
 #[test]
 fn unknown_keys_are_refused_with_line_and_nearest() {
     let cases = [
-        ("[kafka]\n\nbroker = \"x\"", "smartlog.toml, line 3: there is no setting `kafka.broker`; did you mean `kafka.brokers`?"),
-        ("[kafak]\nbrokers = \"x\"", "smartlog.toml, line 1: there is no setting `kafak`; did you mean `kafka`?"),
-        ("brokers = \"x\"", "smartlog.toml, line 1: there is no setting `brokers`; did you mean `kafka.brokers`?"),
+        (
+            "[kafka]\n\nbroker = \"x\"",
+            "smartlog.toml, line 3: there is no setting `kafka.broker`; did you mean `kafka.brokers`?",
+        ),
+        (
+            "[kafak]\nbrokers = \"x\"",
+            "smartlog.toml, line 1: there is no setting `kafak`; did you mean `kafka`?",
+        ),
+        (
+            "brokers = \"x\"",
+            "smartlog.toml, line 1: there is no setting `brokers`; did you mean `kafka.brokers`?",
+        ),
         (
             "[detection.baseline]\nlagg = \"1m\"",
             "smartlog.toml, line 2: there is no setting `detection.baseline.lagg`; did you mean `detection.baseline.lag`?",
@@ -186,10 +201,7 @@ fn unknown_keys_are_refused_with_line_and_nearest() {
             "[output]\nqqqqqq = 1",
             "smartlog.toml, line 2: there is no setting `output.qqqqqq`; the keys of [output] are format; see docs/CONFIGURATION.md",
         ),
-        (
-            "log = \"debug\"",
-            "smartlog.toml, line 1: `log` is a section: write [log] and its keys below",
-        ),
+        ("log = \"debug\"", "smartlog.toml, line 1: `log` is a section: write [log] and its keys below"),
     ];
     for (file, expected) in cases {
         assert_eq!(refusal(file), expected);
@@ -212,10 +224,17 @@ fn unknown_variables_are_refused_and_those_of_others_are_not() {
         told("SMARTLOG_KAFKA_BROKER", "x"),
         "variable SMARTLOG_KAFKA_BROKER: there is no setting of this name; did you mean SMARTLOG_KAFKA_BROKERS?"
     );
-    assert!(told("SMARTLOG_STORE", "none").ends_with("did you mean SMARTLOG_STORE_URL?"), "{}", told("SMARTLOG_STORE", "none"));
+    assert!(
+        told("SMARTLOG_STORE", "none").ends_with("did you mean SMARTLOG_STORE_URL?"),
+        "{}",
+        told("SMARTLOG_STORE", "none")
+    );
     assert!(told("SMARTLOG_WORKERS", "2").ends_with("did you mean SMARTLOG_ENGINE_WORKERS?"));
     assert!(told("SMARTLOG_QQQ_XXX", "2").contains("see docs/CONFIGURATION.md"));
-    assert!(told("SMARTLOG_KAFKA_PROPERTIES", "a=b").contains("no setting of this name"), "an entry must be named");
+    assert!(
+        told("SMARTLOG_KAFKA_PROPERTIES", "a=b").contains("no setting of this name"),
+        "an entry must be named"
+    );
     for (name, value) in [
         ("SMARTLOG_CONFIG", "x.toml"),
         ("SMARTLOG_TEST_KAFKA", "x"),
@@ -237,22 +256,53 @@ fn unknown_variables_are_refused_and_those_of_others_are_not() {
 #[test]
 fn values_that_cannot_be_read_are_told_with_place_and_example() {
     let cases = [
-        ("[engine]\ntick = 5", "smartlog.toml, line 2: `engine.tick`: expected a duration with its unit, such as 100ms, 5s, 10m, 6h or 30d, found `5`"),
-        ("[engine]\n\ntick = \"5 parsecs\"", "smartlog.toml, line 3: `engine.tick`: expected a duration with its unit, such as 100ms, 5s, 10m, 6h or 30d, found `5 parsecs`"),
-        ("[engine]\nmax_in_flight_bytes = \"lots\"", "smartlog.toml, line 2: `engine.max_in_flight_bytes`: expected a size in bytes, such as 16 MiB, 512 KiB or 65536, found `lots`"),
-        ("[time]\nhour_zone = \"Mars\"", "smartlog.toml, line 2: `time.hour_zone`: expected the IANA name of a time zone, such as UTC or Europe/Berlin, found `Mars`"),
-        ("[kafka]\nstart = \"yesterday\"", "smartlog.toml, line 2: `kafka.start`: expected `earliest`, `now` or a time such as 2026-01-15T10:30:00Z, found `yesterday`"),
-        ("[parse]\nformat = \"elastic\"", "smartlog.toml, line 2: `parse.format`: unknown variant `elastic`, expected one of `default`, `ecs`, `otel`, `gcp`, `pino`"),
-        ("[engine]\nworkers = 0", "smartlog.toml, line 2: `engine.workers`: invalid value: integer `0`, expected a nonzero usize"),
-        ("[api]\nlisten = \"localhost\"", "smartlog.toml, line 2: `api.listen`: invalid socket address syntax"),
-        ("[kafka]\ntopics = [\"a\", 3]", "smartlog.toml, line 2: `kafka.topics`: invalid type: integer `3`, expected a string"),
-        ("[store]\nurl = \"mysql://me@db\"", "smartlog.toml, line 2: `store.url`: expected postgres://USER@HOST/DATABASE, sqlite:FILE or none, found `mysql://me@db`"),
+        (
+            "[engine]\ntick = 5",
+            "smartlog.toml, line 2: `engine.tick`: expected a duration with its unit, such as 100ms, 5s, 10m, 6h or 30d, found `5`",
+        ),
+        (
+            "[engine]\n\ntick = \"5 parsecs\"",
+            "smartlog.toml, line 3: `engine.tick`: expected a duration with its unit, such as 100ms, 5s, 10m, 6h or 30d, found `5 parsecs`",
+        ),
+        (
+            "[engine]\nmax_in_flight_bytes = \"lots\"",
+            "smartlog.toml, line 2: `engine.max_in_flight_bytes`: expected a size in bytes, such as 16 MiB, 512 KiB or 65536, found `lots`",
+        ),
+        (
+            "[time]\nhour_zone = \"Mars\"",
+            "smartlog.toml, line 2: `time.hour_zone`: expected the IANA name of a time zone, such as UTC or Europe/Berlin, found `Mars`",
+        ),
+        (
+            "[kafka]\nstart = \"yesterday\"",
+            "smartlog.toml, line 2: `kafka.start`: expected `earliest`, `now` or a time such as 2026-01-15T10:30:00Z, found `yesterday`",
+        ),
+        (
+            "[parse]\nformat = \"elastic\"",
+            "smartlog.toml, line 2: `parse.format`: unknown variant `elastic`, expected one of `default`, `ecs`, `otel`, `gcp`, `pino`",
+        ),
+        (
+            "[engine]\nworkers = 0",
+            "smartlog.toml, line 2: `engine.workers`: invalid value: integer `0`, expected a nonzero usize",
+        ),
+        (
+            "[api]\nlisten = \"localhost\"",
+            "smartlog.toml, line 2: `api.listen`: invalid socket address syntax",
+        ),
+        (
+            "[kafka]\ntopics = [\"a\", 3]",
+            "smartlog.toml, line 2: `kafka.topics`: invalid type: integer `3`, expected a string",
+        ),
+        (
+            "[store]\nurl = \"mysql://me@db\"",
+            "smartlog.toml, line 2: `store.url`: expected postgres://USER@HOST/DATABASE, sqlite:FILE or none, found `mysql:...`",
+        ),
         ("[kafka\n", "smartlog.toml, line 1: not TOML: unclosed table, expected `]`"),
     ];
     for (file, expected) in cases {
         assert_eq!(refusal(file), expected);
     }
-    let told = |name: &str, value: &str| trimmed(&layers("", &[(name, value)], &[]).expect_err(value).to_string());
+    let told =
+        |name: &str, value: &str| trimmed(&layers("", &[(name, value)], &[]).expect_err(value).to_string());
     assert_eq!(
         told("SMARTLOG_ENGINE_WORKERS", "two"),
         "variable SMARTLOG_ENGINE_WORKERS: `engine.workers`: expected a whole number, found `two`"
@@ -263,7 +313,10 @@ fn values_that_cannot_be_read_are_told_with_place_and_example() {
     );
     let flags: [(&str, &[&str]); 1] = [("detection.hysteresis", &["much"])];
     let refused = layers("", &[], &flags).expect_err("no number");
-    assert_eq!(trimmed(&refused.to_string()), "--detection-hysteresis: `detection.hysteresis`: expected a number, found `much`");
+    assert_eq!(
+        trimmed(&refused.to_string()),
+        "--detection-hysteresis: `detection.hysteresis`: expected a number, found `much`"
+    );
     assert!(refused.is_usage(), "a flag alone is at fault");
     let both = layers("[time]\nx = 1", &[], &flags).expect_err("two faults");
     assert!(!both.is_usage(), "the file is at fault too");
@@ -274,24 +327,66 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
     let cases = [
         ("[kafka]\ntopics = []", "`kafka.topics`: empty; name one topic at least"),
         ("[kafka]\ntopics = [\"a\", \"b\", \"a\"]", "`kafka.topics`: `a` is named twice; name it once"),
-        ("[kafka]\ntopics = [\"a b\"]", "`kafka.topics`: `a b` is no topic's name: letters, digits, `.`, `_`, `-`, up to 249"),
-        ("[kafka.properties]\n\"auto.offset.reset\" = \"latest\"", "`kafka.properties`: `auto.offset.reset` is not to be set: set kafka.start; a gap is reported, never skipped in silence"),
-        ("[engine]\nprocesses = 2", "`engine.processes`: 2 processes cannot share the SQLite store `sqlite:smartlog.db`; set store.url to a PostgreSQL database"),
-        ("[store]\nurl = \"none\"\n[engine]\nprocesses = 2\nprocess = 2\nhostfile = \"x\"", "`engine.process`: 2; with engine.processes = 2 the last one is 1"),
-        ("[store]\nurl = \"none\"\n[engine]\nprocesses = 2\nprocess = 1", "`engine.process`: needs engine.hostfile, the addresses of all processes"),
-        ("[engine]\nhostfile = \"x\"", "`engine.hostfile`: needs engine.process, which line of it this process is"),
-        ("[engine]\nprocess = 0\nhostfile = \"/nowhere\"", "`engine.hostfile`: /nowhere cannot be read: No such file or directory (os error 2)"),
+        (
+            "[kafka]\ntopics = [\"a b\"]",
+            "`kafka.topics`: `a b` is no topic's name: letters, digits, `.`, `_`, `-`, up to 249",
+        ),
+        (
+            "[kafka.properties]\n\"auto.offset.reset\" = \"latest\"",
+            "`kafka.properties`: `auto.offset.reset` is not to be set: set kafka.start; a gap is reported, never skipped in silence",
+        ),
+        (
+            "[engine]\nprocesses = 2",
+            "`engine.processes`: 2 processes cannot share the SQLite store `sqlite:smartlog.db`; set store.url to a PostgreSQL database",
+        ),
+        (
+            "[store]\nurl = \"none\"\n[engine]\nprocesses = 2\nprocess = 2\nhostfile = \"x\"",
+            "`engine.process`: 2; with engine.processes = 2 the last one is 1",
+        ),
+        (
+            "[store]\nurl = \"none\"\n[engine]\nprocesses = 2\nprocess = 1",
+            "`engine.process`: needs engine.hostfile, the addresses of all processes",
+        ),
+        (
+            "[engine]\nhostfile = \"x\"",
+            "`engine.hostfile`: needs engine.process, which line of it this process is",
+        ),
+        (
+            "[engine]\nprocess = 0\nhostfile = \"/nowhere\"",
+            "`engine.hostfile`: /nowhere cannot be read: No such file or directory (os error 2)",
+        ),
         ("[engine]\ntick = \"1m\"", "`engine.tick`: 60s; must lie between 10ms and 10s"),
-        ("[parse]\nmax_record_bytes = \"10 MiB\"", "`parse.max_record_bytes`: more than half of engine.max_in_flight_bytes (16777216 bytes): two such records would stop reading; raise that, or lower this"),
+        (
+            "[parse]\nmax_record_bytes = \"10 MiB\"",
+            "`parse.max_record_bytes`: more than half of engine.max_in_flight_bytes (16777216 bytes): two such records would stop reading; raise that, or lower this",
+        ),
         ("[parse]\nlevel_numbers = \"java\"", "`parse.level_numbers`: unknown variant `java`"),
-        ("[time]\nwatermark_delay = \"1500ms\"", "`time.watermark_delay`: 1.5s; must be whole seconds, 100 years at most"),
-        ("[time]\nmax_lateness = \"1s\"", "`time.max_lateness`: 1s, less than time.watermark_delay (5s); raise this or lower that"),
-        ("[store]\npassword_file = \"x\"", "`store.password_file`: only PostgreSQL asks for one, and store.url is `sqlite:smartlog.db`"),
-        ("[store]\npipeline = \"a/b\"", "`store.pipeline`: `a/b`; use 1 to 63 letters, digits, `.`, `_`, `-`"),
-        ("[detection.log_volume_drop]\nratio = 2", "`detection.log_volume_drop.ratio`: 2; must lie between 0 and 1"),
+        (
+            "[time]\nwatermark_delay = \"1500ms\"",
+            "`time.watermark_delay`: 1.5s; must be whole seconds, 100 years at most",
+        ),
+        (
+            "[time]\nmax_lateness = \"1s\"",
+            "`time.max_lateness`: 1s, less than time.watermark_delay (5s); raise this or lower that",
+        ),
+        (
+            "[store]\npassword_file = \"x\"",
+            "`store.password_file`: only PostgreSQL asks for one, and store.url is `sqlite:smartlog.db`",
+        ),
+        (
+            "[store]\npipeline = \"a/b\"",
+            "`store.pipeline`: `a/b`; use 1 to 63 letters, digits, `.`, `_`, `-`",
+        ),
+        (
+            "[detection.log_volume_drop]\nratio = 2",
+            "`detection.log_volume_drop.ratio`: 2; must lie between 0 and 1",
+        ),
         ("[detection]\nhysteresis = nan", "`detection.hysteresis`: NaN; must be more than 0 and 1 at most"),
-        ("[metrics]\nlisten = \"127.0.0.1:8000\"", "`metrics.listen`: 127.0.0.1:8000 is api.listen too; give it another port"),
-        ("[log]\nfilter = \"loud=very\"", "`log.filter`: `loud=very`: invalid filter directive"),
+        (
+            "[metrics]\nlisten = \"127.0.0.1:8000\"",
+            "`metrics.listen`: 127.0.0.1:8000 is api.listen too; give it another port",
+        ),
+        ("[log]\nfilter = \"loud=very\"", "`log.filter`: `loud=very`: error parsing level filter"),
         ("[windows]\nhop = \"250ms\"", "`windows.hop`: 250ms; must be whole seconds, one at least"),
     ];
     for (file, expected) in cases {
@@ -304,7 +399,8 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
 #[test]
 fn sections_that_a_command_does_not_use_are_not_judged() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = "[store]\nurl = \"postgres://me@db/x\"\npassword_file = \"/nowhere\"\n[engine]\ntick = \"1m\"\n";
+    let file =
+        "[store]\nurl = \"postgres://me@db/x\"\npassword_file = \"/nowhere\"\n[engine]\ntick = \"1m\"\n";
     std::fs::write(folder.path().join(DEFAULT_FILE), file).expect("written");
     let load = |in_use| Loaded::load(&Layers { folder: folder.path().into(), in_use, ..Layers::default() });
     load(Some(&["generate", "log"])).expect("neither store nor engine is used");
@@ -367,12 +463,23 @@ fn a_password_in_a_url_is_not_shown_wherever_it_stands() {
         let shown = format!("{:?} {} {}", loaded, loaded.show(), loaded.config.store.url);
         assert!(!shown.contains(CANARY), "{shown}");
         assert!(shown.contains("db"), "the host is shown: {shown}");
-        assert_eq!(loaded.config.store.connect_url().expect("a store").expose(), url, "the client gets it whole");
+        assert_eq!(
+            loaded.config.store.connect_url().expect("a store").expose(),
+            url,
+            "the client gets it whole"
+        );
     }
-    for url in [format!("mysql://me:{CANARY}@db/logs"), format!("postgres:me:{CANARY}@db"), format!("me:{CANARY}@db")] {
+    for url in [
+        format!("mysql://me:{CANARY}@db/logs"),
+        format!("postgres:me:{CANARY}@db"),
+        format!("me:{CANARY}@db"),
+    ] {
         let told = layers("", &[("SMARTLOG_STORE_URL", &url)], &[]).expect_err(&url).to_string();
         assert!(!told.contains(CANARY), "{told}");
     }
+    let flags: [(&str, &[&str]); 1] = [("kafka.properties", &["sasl.password:s3cr3t-canary"])];
+    let told = layers("", &[], &flags).expect_err("no =").to_string();
+    assert!(told.ends_with("--property: `kafka.properties`: expected NAME=VALUE, found no `=`"), "{told}");
 }
 
 #[test]
@@ -402,13 +509,17 @@ fn kept(path: &str, made: &str) -> String {
     if std::env::var_os("REWRITE").is_some() {
         std::fs::write(&path, made).expect("written");
     }
-    std::fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}; REWRITE=1 makes it", path.display()))
+    std::fs::read_to_string(&path)
+        .unwrap_or_else(|fault| panic!("{}: {fault}; REWRITE=1 makes it", path.display()))
 }
 
 #[test]
 fn the_example_file_is_what_the_code_says() {
     let made = example_file();
-    assert!(kept("smartlog.example.toml", &made) == made, "smartlog.example.toml is stale: REWRITE=1 makes it anew");
+    assert!(
+        kept("smartlog.example.toml", &made) == made,
+        "smartlog.example.toml is stale: REWRITE=1 makes it anew"
+    );
 }
 
 #[test]
@@ -416,7 +527,8 @@ fn the_example_file_gives_the_defaults_as_it_is_and_with_every_setting_taken_in(
     let example = example_file();
     assert_eq!(layers(&example, &[], &[]).expect("as it is"), Config::default());
     let is_setting = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
-    let taken_in: Vec<&str> = example.lines().map(|line| if is_setting(line) { &line[1..] } else { line }).collect();
+    let taken_in: Vec<&str> =
+        example.lines().map(|line| if is_setting(line) { &line[1..] } else { line }).collect();
     let set = taken_in.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count();
     let with_default = options().iter().filter(|option| option.default.is_some()).count();
     assert_eq!(set, with_default, "every option with a default is there once");
@@ -436,7 +548,10 @@ fn the_documentation_is_what_the_code_says() {
     let (before, rest) = text.split_once(TABLE_BEGINS).expect("the mark where the tables begin");
     let (_, after) = rest.split_once(TABLE_ENDS).expect("the mark where the tables end");
     let made = format!("{before}{TABLE_BEGINS}{}\n{TABLE_ENDS}{after}", reference_table());
-    assert!(kept("docs/CONFIGURATION.md", &made) == made, "docs/CONFIGURATION.md is stale: REWRITE=1 makes it anew");
+    assert!(
+        kept("docs/CONFIGURATION.md", &made) == made,
+        "docs/CONFIGURATION.md is stale: REWRITE=1 makes it anew"
+    );
 }
 
 #[test]

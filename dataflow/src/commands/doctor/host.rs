@@ -76,12 +76,16 @@ fn judge_open_files(limit: Option<u64>, connections: u64) -> Check {
     let wanted = connections.saturating_add(OWN_FILES);
     match limit {
         None => Check::ok(name, "no limit"),
-        Some(limit) if limit < OWN_FILES => {
-            Check::failed(name, format!("limit {limit}"), format!("raise it to {wanted}: ulimit -n, LimitNOFILE"))
-        }
+        Some(limit) if limit < OWN_FILES => Check::failed(
+            name,
+            format!("limit {limit}"),
+            format!("raise it to {wanted}: ulimit -n, LimitNOFILE"),
+        ),
         Some(limit) if limit < wanted => Check::warning(
             name,
-            format!("limit {limit}, less than api.limits.connections ({connections}) and {OWN_FILES} of its own"),
+            format!(
+                "limit {limit}, less than api.limits.connections ({connections}) and {OWN_FILES} of its own"
+            ),
             format!("raise it to {wanted} (ulimit -n, LimitNOFILE), or lower api.limits.connections"),
         ),
         Some(limit) => Check::ok(name, format!("limit {limit}")),
@@ -108,9 +112,11 @@ fn port(key: &str, address: SocketAddr) -> Check {
         Err(fault) if fault.kind() == ErrorKind::PermissionDenied => {
             Check::failed(name, format!("{address} is not for this user"), advice("take a port above 1023"))
         }
-        Err(fault) => {
-            Check::failed(name, format!("{address}: {}", fault.kind()), advice("take an address that this host has"))
-        }
+        Err(fault) => Check::failed(
+            name,
+            format!("{address}: {}", fault.kind()),
+            advice("take an address that this host has"),
+        ),
     }
 }
 
@@ -147,7 +153,10 @@ mod tests {
         drop(taken);
         assert_eq!(port("api.listen", address).outcome, Outcome::Ok);
         // TEST-NET-1, which no host has.
-        assert_eq!(port("api.listen", "192.0.2.1:8000".parse().expect("an address")).outcome, Outcome::Failed);
+        assert_eq!(
+            port("api.listen", "192.0.2.1:8000".parse().expect("an address")).outcome,
+            Outcome::Failed
+        );
     }
 
     #[test]
@@ -160,6 +169,9 @@ mod tests {
     fn files_beside_the_program_lie_in_its_folder() {
         let mut config = Config::default();
         config.windows.out = Some("out/windows.csv".into());
-        assert_eq!(folders(&config), [("store.url", PathBuf::from(".")), ("windows.out", PathBuf::from("out"))]);
+        assert_eq!(
+            folders(&config),
+            [("store.url", PathBuf::from(".")), ("windows.out", PathBuf::from("out"))]
+        );
     }
 }

@@ -29,13 +29,16 @@ pub(super) fn checks(config: &Config, positions: Option<&[StoredPosition]>) -> V
     let brokers = &config.kafka.brokers;
     let client = match client(&kafka_settings(config)) {
         Ok(client) => client,
-        Err(fault) => return vec![Check::failed(name, format!("{fault:#}"), "mend [kafka] and kafka.properties")],
+        Err(fault) => {
+            return vec![Check::failed(name, format!("{fault:#}"), "mend [kafka] and kafka.properties")];
+        }
     };
     let metadata = match client.fetch_metadata(None, PATIENCE) {
         Ok(metadata) => metadata,
         Err(fault) => return vec![unreachable(brokers, &fault)],
     };
-    let mut checks = vec![Check::ok(name, format!("{brokers} answers, {} brokers", metadata.brokers().len()))];
+    let mut checks =
+        vec![Check::ok(name, format!("{brokers} answers, {} brokers", metadata.brokers().len()))];
     let known = |topic: &str| metadata.topics().iter().find(|found| found.name() == topic);
     for topic in &config.kafka.topics {
         let partitions = known(topic).map_or(0, |found| found.partitions().len());
@@ -44,7 +47,11 @@ pub(super) fn checks(config: &Config, positions: Option<&[StoredPosition]>) -> V
             count => topic_check(&client, topic, count, positions),
         });
     }
-    let present = config.kafka.topics.iter().filter_map(|topic| Some((topic.as_str(), known(topic)?.partitions().len())));
+    let present = config
+        .kafka
+        .topics
+        .iter()
+        .filter_map(|topic| Some((topic.as_str(), known(topic)?.partitions().len())));
     checks.extend(from_the_future(&client, present, config.time.max_future_skew));
     checks
 }
@@ -67,7 +74,12 @@ fn absent<'a>(topic: &str, known: impl Iterator<Item = &'a str>) -> Check {
     Check::failed(format!("topic {topic}"), "is not there, or must not be read", advice)
 }
 
-fn topic_check(client: &Client, topic: &str, partitions: usize, positions: Option<&[StoredPosition]>) -> Check {
+fn topic_check(
+    client: &Client,
+    topic: &str,
+    partitions: usize,
+    positions: Option<&[StoredPosition]>,
+) -> Check {
     let name = format!("topic {topic}");
     let Some(positions) = positions else {
         return Check::ok(name, format!("{partitions} partitions; lag not known without the store"));
@@ -95,7 +107,9 @@ fn judge(topic: &str, ends: &[Ends], positions: &[StoredPosition]) -> Check {
     let name = format!("topic {topic}");
     let next = |partition: i32| {
         let of_partition = |stored: &&StoredPosition| {
-            stored.sink == AGGREGATES && stored.partition.topic == topic && stored.partition.partition == partition
+            stored.sink == AGGREGATES
+                && stored.partition.topic == topic
+                && stored.partition.partition == partition
         };
         positions.iter().find(of_partition).and_then(|stored| stored.next_offset)
     };
@@ -118,12 +132,18 @@ fn judge(topic: &str, ends: &[Ends], positions: &[StoredPosition]) -> Check {
     }
     if lost > 0 {
         let found = format!("{partitions} partitions; Kafka deleted {lost} records before they were read");
-        return Check::warning(name, found, "lengthen the topic's retention.ms, or give smartlog more workers");
+        return Check::warning(
+            name,
+            found,
+            "lengthen the topic's retention.ms, or give smartlog more workers",
+        );
     }
     match (lag, unread) {
         (lag, 0) => Check::ok(name, format!("{partitions} partitions, {lag} records behind")),
         (0, unread) => Check::ok(name, format!("{partitions} partitions, {unread} records, none read yet")),
-        (lag, unread) => Check::ok(name, format!("{partitions} partitions, {lag} records behind, {unread} in new ones")),
+        (lag, unread) => {
+            Check::ok(name, format!("{partitions} partitions, {lag} records behind, {unread} in new ones"))
+        }
     }
 }
 
@@ -144,7 +164,8 @@ fn from_the_future<'a>(
         return None;
     }
     let answered = client.offsets_for_times(asked, PATIENCE).ok()?;
-    let ahead = answered.elements().iter().filter(|found| matches!(found.offset(), Offset::Offset(_))).count();
+    let ahead =
+        answered.elements().iter().filter(|found| matches!(found.offset(), Offset::Offset(_))).count();
     Some(match ahead {
         0 => Check::ok("record times", format!("none is more than {skew:?} ahead of this host's clock")),
         ahead => Check::warning(
@@ -162,7 +183,10 @@ mod tests {
     use smartlog_schema::position::TopicPartition;
 
     fn ends(ends: &[(i64, i64)]) -> Vec<Ends> {
-        (0..).zip(ends).map(|(partition, (begin, end))| Ends { partition, begin: *begin, end: *end }).collect()
+        (0..)
+            .zip(ends)
+            .map(|(partition, (begin, end))| Ends { partition, begin: *begin, end: *end })
+            .collect()
     }
 
     fn stored(next: &[i64]) -> Vec<StoredPosition> {
@@ -183,7 +207,10 @@ mod tests {
             let check = judge("logs", &ends(held), &stored(next));
             (check.outcome, check.found)
         };
-        assert_eq!(found(&[(0, 10), (5, 25)], &[10, 20]), (Outcome::Ok, "2 partitions, 5 records behind".into()));
+        assert_eq!(
+            found(&[(0, 10), (5, 25)], &[10, 20]),
+            (Outcome::Ok, "2 partitions, 5 records behind".into())
+        );
         assert_eq!(
             found(&[(0, 10), (5, 25)], &[]),
             (Outcome::Ok, "2 partitions, 30 records, none read yet".into())
@@ -198,7 +225,10 @@ mod tests {
         );
         assert_eq!(
             found(&[(0, 10), (0, 3)], &[11, 3]),
-            (Outcome::Failed, "positions lie beyond the end of partitions [0]: the topic was made anew".into())
+            (
+                Outcome::Failed,
+                "positions lie beyond the end of partitions [0]: the topic was made anew".into()
+            )
         );
     }
 
@@ -206,8 +236,14 @@ mod tests {
     fn positions_of_other_sinks_and_topics_do_not_count() {
         let mut positions = stored(&[10]);
         positions[0].sink = "parquet".into();
-        assert_eq!(judge("logs", &ends(&[(0, 10)]), &positions).found, "1 partitions, 10 records, none read yet");
-        assert_eq!(judge("audit", &ends(&[(0, 10)]), &stored(&[10])).found, "1 partitions, 10 records, none read yet");
+        assert_eq!(
+            judge("logs", &ends(&[(0, 10)]), &positions).found,
+            "1 partitions, 10 records, none read yet"
+        );
+        assert_eq!(
+            judge("audit", &ends(&[(0, 10)]), &stored(&[10])).found,
+            "1 partitions, 10 records, none read yet"
+        );
     }
 
     #[test]

@@ -18,7 +18,10 @@ const FRESH_US: i64 = 15_000_000;
 pub(super) fn checks(config: &Config) -> anyhow::Result<(Vec<Check>, Option<Vec<StoredPosition>>)> {
     let name = "store";
     let Some(store) = config.store_config() else {
-        return Ok((vec![Check::skipped(name, "store.url is none: nothing is kept, a restart begins anew")], None));
+        return Ok((
+            vec![Check::skipped(name, "store.url is none: nothing is kept, a restart begins anew")],
+            None,
+        ));
     };
     // Asking would make the file.
     if let StoreUrl::Sqlite(path) = &config.store.url
@@ -49,7 +52,9 @@ fn refused(fault: &SinkError) -> Check {
             format!("{}: cannot {}: {}", fault.store, fault.doing, fault.found),
             fault.advice.clone(),
         ),
-        fenced @ SinkError::Fenced { .. } => Check::failed("store", fenced.to_string(), "run smartlog doctor again"),
+        fenced @ SinkError::Fenced { .. } => {
+            Check::failed("store", fenced.to_string(), "run smartlog doctor again")
+        }
     }
 }
 
@@ -62,9 +67,10 @@ fn lease(url: &StoreUrl, positions: &[StoredPosition], now_us: i64) -> Check {
         (false, Some(age_us)) if (0..FRESH_US).contains(&age_us) => {
             Check::ok("lease", format!("a set wrote {:.1} s ago and probably runs", age_us as f64 / 1e6))
         }
-        (false, Some(age_us)) => {
-            Check::ok("lease", format!("free; last written {} ago", told(Duration::from_micros(age_us.max(0).unsigned_abs()))))
-        }
+        (false, Some(age_us)) => Check::ok(
+            "lease",
+            format!("free; last written {} ago", told(Duration::from_micros(age_us.max(0).unsigned_abs()))),
+        ),
         (false, None) => Check::ok("lease", "free; nothing was stored yet"),
     }
 }

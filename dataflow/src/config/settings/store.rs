@@ -38,10 +38,14 @@ impl FromStr for StoreUrl {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return Ok(StoreUrl::Postgres(text.into()));
         }
-        Err(format!(
-            "expected postgres://USER@HOST/DATABASE, sqlite:FILE or none, found `{}`",
-            redact_url(text)
-        ))
+        // The text may hold a password: tell only what stands before its first colon.
+        let found = match text.split_once(':') {
+            Some((scheme, _)) if scheme.chars().all(|c| c.is_ascii_alphanumeric()) => {
+                format!("`{scheme}:...`")
+            }
+            _ => "something else".to_string(),
+        };
+        Err(format!("expected postgres://USER@HOST/DATABASE, sqlite:FILE or none, found {found}"))
     }
 }
 
