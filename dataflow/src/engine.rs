@@ -47,6 +47,8 @@ pub struct Job {
     pub retention: Option<Duration>,
     pub storage: Option<Storage>,
     pub windows_file: Option<(PathBuf, i64)>,
+    /// What to begin with where the store is empty.
+    pub warm_up: Option<Snapshot>,
     pub begin: Begin,
     pub until_end: bool,
     pub workers: usize,
@@ -125,6 +127,10 @@ impl Engine {
             }
             let fail = sink_failure(&failure, "committing");
             threads.push(committer::start(mailbox.clone(), runtime.clone(), store, observer, fail)?);
+        }
+
+        if snapshot.clock.is_none() {
+            snapshot = job.warm_up.unwrap_or(snapshot);
         }
 
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();

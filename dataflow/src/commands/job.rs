@@ -22,6 +22,7 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<
         retention: keeps_logs.then_some(config.time.retention),
         storage,
         windows_file: config.windows.out.clone().map(|path| (path, whole_seconds(config.windows.hop))),
+        warm_up: None,
         begin: match config.kafka.start {
             Start::Earliest => Begin::Earliest,
             Start::Now => Begin::Now,

@@ -1,0 +1,58 @@
+//! `smartlog api`: the REST API and the page, in a process of its own.
+
+use super::job;
+use crate::config::Config;
+use anyhow::Context;
+use smartlog_api::{ApiConfig, Limits, RateLimit};
+use smartlog_sinks::CancellationToken;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Serves until it is stopped.
+pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let store = super::store_config(config)?;
+    let api = api_config(config, &store.url)?;
+    let runtime = job::runtime()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    super::run::stop_on_signal(&runtime, Arc::clone(&stop));
+    let token = CancellationToken::new();
+    let ends = token.clone();
+    runtime.spawn(async move {
+        while !stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        ends.cancel();
+    });
+    // The dataflow's numbers are at the dataflow's own address: this process has only its own.
+    let nothing_more = Arc::new(|_: &mut String| Ok(()));
+    crate::committer::wait(runtime.handle(), smartlog_api::serve(api, nothing_more, token))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The API's settings, for the store at `store_url`.
+pub fn api_config(config: &Config, store_url: &str) -> anyhow::Result<ApiConfig> {
+    let (api, limits) = (&config.api, &config.api.limits);
+    let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    Ok(ApiConfig {
+        listen: api.listen,
+        store_connections: api.store_connections.get(),
+        statement_timeout: api.statement_timeout,
+        limits: Limits {
+            connections: limits.connections.get(),
+            header_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+            write_timeout: limits.write_timeout,
+            request_timeout: limits.request_timeout,
+            drain_timeout: limits.drain_timeout,
+            body_bytes: bytes(limits.body_bytes),
+            head_bytes: bytes(limits.head_bytes),
+        },
+        cors_origins: api.cors_origins.clone(),
+        rate_limit: api.rate_limit.map(|per_second| RateLimit { per_second, burst: api.rate_burst }),
+        allow_public: api.allow_public,
+        cache_bytes: api.cache_bytes,
+        ..ApiConfig::new(store_url.parse().context("the API cannot read this store")?)
+    })
+}
