@@ -5,7 +5,7 @@
 
 use crate::config::Target;
 use crate::error::{Fault, SinkError};
-use crate::{AGGREGATES, StoreConfig, sqlite};
+use crate::{AGGREGATES, StoreConfig, postgres, sqlite};
 use smartlog_schema::commit::Fingerprint;
 use smartlog_schema::position::{Positions, TopicPartition};
 
@@ -38,7 +38,7 @@ pub struct Counts {
 /// Brings the tables up to date. Harmless when they are.
 pub async fn migrate(config: &StoreConfig) -> Result<(), SinkError> {
     match Target::parse(&config.url)? {
-        Target::Postgres(url) => Err(crate::not_yet(&url)),
+        Target::Postgres(url) => postgres::migrate(&url).await,
         Target::Sqlite(file) => sqlite::migrate(&file).await,
     }
 }
@@ -46,7 +46,7 @@ pub async fn migrate(config: &StoreConfig) -> Result<(), SinkError> {
 /// Every sink's positions, by sink, topic and partition.
 pub async fn positions(config: &StoreConfig) -> Result<Vec<StoredPosition>, SinkError> {
     match Target::parse(&config.url)? {
-        Target::Postgres(url) => Err(crate::not_yet(&url)),
+        Target::Postgres(url) => postgres::positions(&url).await,
         Target::Sqlite(file) => sqlite::positions(&file).await,
     }
 }
@@ -58,7 +58,7 @@ pub async fn positions(config: &StoreConfig) -> Result<Vec<StoredPosition>, Sink
 pub async fn forget(config: &StoreConfig, sink: &str) -> Result<u64, SinkError> {
     refuse_aggregates(sink, "forget")?;
     match Target::parse(&config.url)? {
-        Target::Postgres(url) => Err(crate::not_yet(&url)),
+        Target::Postgres(url) => postgres::forget(&url, sink).await,
         Target::Sqlite(file) => sqlite::forget(&file, sink.to_owned()).await,
     }
 }
@@ -70,7 +70,7 @@ pub async fn forget(config: &StoreConfig, sink: &str) -> Result<u64, SinkError> 
 pub async fn set_start(config: &StoreConfig, sink: &str, start: &Positions) -> Result<(), SinkError> {
     refuse_aggregates(sink, "set the start of")?;
     match Target::parse(&config.url)? {
-        Target::Postgres(url) => Err(crate::not_yet(&url)),
+        Target::Postgres(url) => postgres::set_start(&url, sink, start).await,
         Target::Sqlite(file) => sqlite::set_start(&file, sink.to_owned(), start.clone()).await,
     }
 }
@@ -79,7 +79,7 @@ pub async fn set_start(config: &StoreConfig, sink: &str, start: &Positions) -> R
 /// reading begins at its start. What was stored of the old topic stays. Gives how many positions were dropped.
 pub async fn accept_topic(config: &StoreConfig, topic: &str) -> Result<u64, SinkError> {
     match Target::parse(&config.url)? {
-        Target::Postgres(url) => Err(crate::not_yet(&url)),
+        Target::Postgres(url) => postgres::accept_topic(&url, topic).await,
         Target::Sqlite(file) => sqlite::accept_topic(&file, topic.to_owned()).await,
     }
 }
@@ -88,7 +88,7 @@ pub async fn accept_topic(config: &StoreConfig, topic: &str) -> Result<u64, Sink
 /// before it. Gives how many went: rows in SQLite, day partitions and dead letters in PostgreSQL.
 pub async fn expire(config: &StoreConfig, cutoff_us: i64) -> Result<u64, SinkError> {
     match Target::parse(&config.url)? {
-        Target::Postgres(url) => Err(crate::not_yet(&url)),
+        Target::Postgres(url) => postgres::expire(&url, cutoff_us).await,
         Target::Sqlite(file) => sqlite::expire(&file, cutoff_us).await,
     }
 }
@@ -96,7 +96,7 @@ pub async fn expire(config: &StoreConfig, cutoff_us: i64) -> Result<u64, SinkErr
 /// How much the store holds. Counts rows: not for a hot path.
 pub async fn counts(config: &StoreConfig) -> Result<Counts, SinkError> {
     match Target::parse(&config.url)? {
-        Target::Postgres(url) => Err(crate::not_yet(&url)),
+        Target::Postgres(url) => postgres::counts(&url).await,
         Target::Sqlite(file) => sqlite::counts(&file).await,
     }
 }

@@ -20,7 +20,7 @@ mod health;
 mod plan;
 mod retry;
 
-//mod postgres;
+mod postgres;
 mod sqlite;
 
 pub use admin::{
@@ -85,7 +85,7 @@ pub fn state_store(
 ) -> Result<Box<dyn StateStore>, SinkError> {
     let patience = Patience { health, cancel };
     Ok(match Target::parse(&config.url)? {
-        Target::Postgres(url) => return Err(not_yet(&url)),
+        Target::Postgres(url) => Box::new(postgres::PostgresState::new(url, config, patience)),
         Target::Sqlite(file) => Box::new(sqlite::SqliteState::new(file, config, patience)),
     })
 }
@@ -101,16 +101,7 @@ pub fn log_sink(
 ) -> Result<Box<dyn LogSink>, SinkError> {
     let patience = Patience { health, cancel };
     Ok(match Target::parse(&config.url)? {
-        Target::Postgres(url) => return Err(not_yet(&url)),
+        Target::Postgres(url) => Box::new(postgres::PostgresLogs::new(url, config, patience)),
         Target::Sqlite(file) => Box::new(sqlite::SqliteLogs::new(file, patience)),
-    })
-}
-
-fn not_yet(url: &config::PostgresUrl) -> SinkError {
-    SinkError::Fatal(Fault {
-        store: url.name.clone(),
-        doing: "open it".into(),
-        found: "PostgreSQL is not served yet".into(),
-        advice: "use sqlite:FILE".into(),
     })
 }

@@ -1,1 +1,32 @@
-//! PostgreSQL.
+//! PostgreSQL. Each store and each sink has one session of its own, made anew after any trouble.
+//!
+//! ```text
+//!   PostgresState ── session: lease (advisory lock), one transaction an epoch
+//!   PostgresLogs  ── session: one transaction a write: positions, COPY, dead letters
+//! ```
+
+mod admin;
+mod copy;
+mod days;
+mod logs;
+mod session;
+mod state;
+mod types;
+
+pub(crate) use admin::{accept_topic, counts, expire, forget, migrate, positions, set_start};
+pub(crate) use logs::PostgresLogs;
+pub(crate) use state::PostgresState;
+
+#[allow(clippy::unwrap_used, reason = "generated: it unwraps names of files that are checked at build time")]
+mod migrations {
+    refinery::embed_migrations!("../schema/migrations/postgres");
+}
+
+/// The advisory lock of `what` in this schema: pipelines in schemas of their own do not meet.
+/// To be formatted into SQL with a literal or parameter for `what`.
+macro_rules! lock_key {
+    ($what:literal) => {
+        concat!("hashtextextended('smartlog/' || current_schema() || '/' || ", $what, ", 0)")
+    };
+}
+pub(crate) use lock_key;
