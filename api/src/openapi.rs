@@ -9,7 +9,9 @@ use utoipa::openapi::path::ParameterStyle;
 use utoipa::openapi::path::{
     HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathsBuilder,
 };
-use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
+};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, PathItem, Ref, RefOr,
     Required, Response, ResponseBuilder, ResponsesBuilder,
@@ -133,7 +135,9 @@ fn query_parameter(param: &Param) -> Parameter {
 fn schema(param: &Param) -> Schema {
     let string = || ObjectBuilder::new().schema_type(Type::String);
     match param.kind {
-        Kind::Text { max_chars } => string().min_length(Some(1)).max_length(Some(max_chars)).into(),
+        Kind::Text { max_chars } => {
+            string().min_length(Some(1)).max_length(Some(max_chars)).pattern(Some("^[^\u{0}]+$")).into()
+        }
         Kind::Words(words) => ArrayBuilder::new()
             .items(string().enum_values(Some(words.iter().copied())))
             .min_items(Some(1))
@@ -149,7 +153,11 @@ fn schema(param: &Param) -> Schema {
             .maximum((max < i64::MAX).then_some(max as f64))
             .default(default.map(|number| json!(number)))
             .into(),
-        Kind::Time => string().pattern(Some(time::PATTERN)).description(Some(time::EXPECTED)).into(),
+        Kind::Time => AnyOfBuilder::new()
+            .item(string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+            .item(string().pattern(Some(time::RELATIVE)))
+            .description(Some(time::EXPECTED))
+            .into(),
     }
 }
 

@@ -16,8 +16,8 @@ pub const MAX_OFFSET_ROWS: i64 = 10_000;
 
 pub const PAGE: Param = Param {
     name: "page",
-    kind: Kind::Integer { min: 1, max: MAX_OFFSET_ROWS, default: None },
-    about: "Page number from 1; pages by number end at row 10,000, `cursor` goes on",
+    kind: Kind::Integer { min: 1, max: MAX_OFFSET_ROWS, default: Some(1) },
+    about: "Page number from 1; pages by number end at row 10,000, `cursor` goes on and takes precedence",
     example: "1",
 };
 pub const PER_PAGE: Param = Param {
@@ -29,7 +29,7 @@ pub const PER_PAGE: Param = Param {
 pub const CURSOR: Param = Param {
     name: "cursor",
     kind: Kind::Text { max_chars: 200 },
-    about: "`next_cursor` of the page before; keep the filters and the sort, leave `page` out",
+    about: "`next_cursor` of the page before; keep the filters and the sort",
     example: "",
 };
 
@@ -100,20 +100,16 @@ impl Page {
     /// Reads [`PAGE`], [`PER_PAGE`] and [`CURSOR`].
     pub fn of(params: &Params) -> Result<Page, Problem> {
         let per_page = params.integer(&PER_PAGE).unwrap_or(50);
-        let number = params.integer(&PAGE);
         let mut hasher = DefaultHasher::new();
         params.selection().hash(&mut hasher);
         let selection = hasher.finish();
         let after = params.text(&CURSOR).map(|text| cursor(text, selection)).transpose()?;
-        if after.is_some() && number.is_some() {
-            return Err(Problem::invalid(PAGE.name, "page and cursor exclude each other: leave page out"));
-        }
-        let number = after.map(|cursor| cursor.page).or(number).unwrap_or(1);
+        let number = after.map(|cursor| cursor.page).or(params.integer(&PAGE)).unwrap_or(1);
         if after.is_none() && number * per_page > MAX_OFFSET_ROWS {
             let detail = format!(
                 "page {number} of {per_page} rows ends behind row {MAX_OFFSET_ROWS}: follow next_cursor instead"
             );
-            return Err(Problem::unprocessable(PAGE.name, detail));
+            return Err(Problem::not_found(detail).about(PAGE.name));
         }
         Ok(Page { number, per_page, after, selection })
     }
@@ -170,16 +166,15 @@ impl Page {
 }
 
 fn cursor(text: &str, selection: u64) -> Result<Cursor, Problem> {
-    let cursor = Cursor::decode(text).ok_or_else(|| {
-        Problem::invalid(CURSOR.name, "cursor must be the next_cursor of an answer, unchanged")
-    })?;
     // A time key must be a time: a forged one may be anything.
-    let is_sound = time::from_micros(cursor.key).is_some() && cursor.page > 1;
-    if !is_sound || cursor.selection != selection {
-        let detail = "cursor belongs to other filters or another sort: keep them, or begin without a cursor";
-        return Err(Problem::invalid(CURSOR.name, detail));
-    }
-    Ok(cursor)
+    let is_sound = |cursor: &Cursor| {
+        time::from_micros(cursor.key).is_some() && cursor.page > 1 && cursor.selection == selection
+    };
+    Cursor::decode(text).filter(is_sound).ok_or_else(|| {
+        let detail = "no page of this list begins at the cursor: take the next_cursor of an answer unchanged, \
+                      and keep its filters and sort";
+        Problem::not_found(detail).about(CURSOR.name)
+    })
 }
 
 #[cfg(test)]

@@ -123,6 +123,12 @@ impl Problem {
         Self::new("about:blank", StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", detail)
     }
 
+    /// Names the parameter at fault.
+    pub fn about(mut self, parameter: &str) -> Self {
+        self.parameter = Some(quotable(parameter));
+        self
+    }
+
     /// Adds what would have been accepted.
     pub fn allowing(mut self, allowed: &[&str]) -> Self {
         self.allowed = allowed.iter().map(|&a| a.to_owned()).collect();

@@ -138,17 +138,6 @@ pub const UNTIL: Param = Param {
     example: "now",
 };
 
-/// Refuses a range that ends before it begins.
-pub fn check_range(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), Problem> {
-    match (since, until) {
-        (Some(since), Some(until)) if until <= since => {
-            let detail = format!("until ({until}) must be later than since ({since})");
-            Err(Problem::unprocessable(UNTIL.name, detail))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// How far the numbers are.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClockNow {

@@ -220,7 +220,7 @@ fn add_hours(services: &mut BTreeMap<String, Service>, row: &Row) -> Result<(), 
     let service = entry(services, row.get(0)?);
     service.last_seen = row.get(4)?;
     if hours >= MIN_HOURS {
-        let log_rate = logs as f64 / (hours * 60) as f64;
+        let log_rate = rounded(logs as f64 / (hours * 60) as f64);
         service.baseline = Some(Baseline { log_rate, error_rate: share(errors, logs), source: "hours" });
     }
     Ok(())

@@ -167,7 +167,7 @@ async fn throughput(app: &App, reached: &ClockNow) -> Result<f64, StoreError> {
     sql.arg(Arg::Int(end - THROUGHPUT_S)).push(" and second < ").arg(Arg::Int(end));
     let rows = app.fetch(sql).await?;
     let logs: i64 = rows.first().map_or(Ok(0), |row| row.get(0))?;
-    Ok(logs as f64 / THROUGHPUT_S as f64)
+    Ok((logs as f64 / THROUGHPUT_S as f64 * 100.0).round() / 100.0)
 }
 
 fn sink_position(row: &Row) -> Result<SinkPosition, StoreError> {
