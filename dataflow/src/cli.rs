@@ -7,7 +7,7 @@
 //! ```
 
 use crate::commands;
-use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, is_in, options};
+use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, in_words, is_in, options};
 use crate::logging;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
@@ -234,7 +234,11 @@ pub fn main() -> ExitCode {
 pub fn command() -> clap::Command {
     let command = Cli::command();
     Command::SECTIONS.iter().fold(command, |command, (name, sections)| {
-        command.mut_subcommand(name, |subcommand| subcommand.args(offered(sections).map(flag_of)))
+        command.mut_subcommand(name, |subcommand| {
+            // `smartlog sinks list --store …` reads better than `smartlog sinks --store … list`: both are heard.
+            let nested = subcommand.has_subcommands();
+            subcommand.args(offered(sections).map(|option| flag_of(option).global(nested)))
+        })
     })
 }
 
@@ -336,20 +340,11 @@ fn is_closed_pipe(fault: &anyhow::Error) -> bool {
 
 /// The causes, outermost first; one that an outer one quotes already is left out.
 fn chain(fault: &anyhow::Error) -> String {
-    fault.chain().map(plain).fold(String::new(), |told, cause| match told.is_empty() {
+    fault.chain().map(|cause| in_words(&cause)).fold(String::new(), |told, cause| match told.is_empty() {
         true => cause,
         false if told.contains(&cause) => told,
         false => format!("{told}: {cause}"),
     })
-}
-
-/// Without the number that the system knows the error by.
-fn plain(cause: &(dyn std::error::Error + 'static)) -> String {
-    let text = cause.to_string();
-    match text.rsplit_once(" (os error ") {
-        Some((words, number)) if number.ends_with(')') => words.to_string(),
-        _ => text,
-    }
 }
 
 #[cfg(test)]
@@ -448,6 +443,9 @@ mod tests {
         ];
         assert_eq!(given, expected);
         assert_eq!(flags(&["smartlog", "run"]), [], "a default is not a flag");
+        let store = [set("store.url", &["none"])];
+        assert_eq!(flags(&["smartlog", "sinks", "list", "--store", "none"]), store);
+        assert_eq!(flags(&["smartlog", "sinks", "--store", "none", "list"]), store);
         assert_eq!(flags(&["smartlog", "demo", "--for", "60s"]), [set("demo.duration", &["60s"])]);
         assert_eq!(flags(&["smartlog", "generate", "--for", "60s"]), [set("generate.duration", &["60s"])]);
     }

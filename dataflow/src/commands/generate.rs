@@ -203,9 +203,9 @@ mod tests {
             fault.contains("is not a JSON list of") && fault.contains("unknown variant `quiet`"),
             "{fault}"
         );
-        let fault = plan("/nowhere/plan.json").expect_err("no such file");
+        let fault = plan("/dev/null/plan.json").expect_err("no such file");
         assert!(
-            fault.starts_with("generate.incidents: expected none, auto, demo or a file, and /nowhere"),
+            fault.starts_with("generate.incidents: expected none, auto, demo or a file, and /dev/null"),
             "{fault}"
         );
     }

@@ -48,6 +48,15 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The words of an error without the number that the system knows it by.
+pub fn in_words(fault: &dyn fmt::Display) -> String {
+    let text = fault.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words.to_string(),
+        _ => text,
+    }
+}
+
 /// All faults that were found in one go. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {

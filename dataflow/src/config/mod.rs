@@ -28,7 +28,7 @@ mod units;
 mod validate;
 
 pub use document::{example_file, reference_table};
-pub use error::{ConfigError, Origin, Problem};
+pub use error::{ConfigError, Origin, Problem, in_words};
 pub use options::{Kind, OptionSpec, SectionSpec, is_in, option, options, sections};
 pub use settings::*;
 pub use units::Start;
@@ -119,8 +119,11 @@ fn read_file(layers: &Layers) -> Result<Option<(PathBuf, String)>, ConfigError> 
         Err(fault) if named.is_none() && fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(fault) => {
             let origin = Origin::File { path: path.to_path_buf(), line: None };
-            Err(Problem::new(origin, format!("cannot be read: {fault}; check --config and {FILE_VARIABLE}"))
-                .into())
+            Err(Problem::new(
+                origin,
+                format!("cannot be read: {}; check --config and {FILE_VARIABLE}", in_words(&fault)),
+            )
+            .into())
         }
     }
 }

@@ -352,8 +352,8 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
             "`engine.hostfile`: needs engine.process, which line of it this process is",
         ),
         (
-            "[engine]\nprocess = 0\nhostfile = \"/nowhere\"",
-            "`engine.hostfile`: /nowhere cannot be read: No such file or directory (os error 2)",
+            "[engine]\nprocess = 0\nhostfile = \"/dev/null/absent\"",
+            "`engine.hostfile`: /dev/null/absent cannot be read: Not a directory",
         ),
         ("[engine]\ntick = \"1m\"", "`engine.tick`: 60s; must lie between 10ms and 10s"),
         (
@@ -399,13 +399,12 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
 #[test]
 fn sections_that_a_command_does_not_use_are_not_judged() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file =
-        "[store]\nurl = \"postgres://me@db/x\"\npassword_file = \"/nowhere\"\n[engine]\ntick = \"1m\"\n";
+    let file = "[store]\nurl = \"postgres://me@db/x\"\npassword_file = \"/dev/null/absent\"\n[engine]\ntick = \"1m\"\n";
     std::fs::write(folder.path().join(DEFAULT_FILE), file).expect("written");
     let load = |in_use| Loaded::load(&Layers { folder: folder.path().into(), in_use, ..Layers::default() });
     load(Some(&["generate", "log"])).expect("neither store nor engine is used");
     let told = load(Some(&["store"])).expect_err("no such file").to_string();
-    assert!(told.contains("`store.password_file`: /nowhere cannot be read"), "{told}");
+    assert!(told.contains("`store.password_file`: /dev/null/absent cannot be read"), "{told}");
     assert!(!told.contains("engine.tick"), "{told}");
 }
 
@@ -414,9 +413,9 @@ fn a_named_file_must_be_there_and_the_usual_one_need_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let layers = Layers { folder: folder.path().into(), ..Layers::default() };
     Loaded::load(&layers).expect("no file is no fault");
-    let named = Layers { file: Some("/nowhere/x.toml".into()), ..layers };
+    let named = Layers { file: Some("/dev/null/x.toml".into()), ..layers };
     let told = Loaded::load(&named).expect_err("no such file").to_string();
-    assert!(told.contains("/nowhere/x.toml: cannot be read: No such file"), "{told}");
+    assert!(told.contains("/dev/null/x.toml: cannot be read: Not a directory"), "{told}");
     assert!(told.contains("check --config and SMARTLOG_CONFIG"), "{told}");
 }
 

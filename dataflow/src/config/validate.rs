@@ -2,6 +2,7 @@
 //!
 //! One function per section; each looks only at values, except where a file that a setting names must be read.
 
+use super::error::in_words;
 use super::secret::Secret;
 use super::settings::*;
 use std::fmt;
@@ -214,7 +215,7 @@ fn processes(config: &Config, refusals: &mut Refusals) {
 
 fn hostfile_refusal(path: &Path, processes: usize) -> Option<Refusal> {
     let message = match std::fs::read_to_string(path) {
-        Err(fault) => format!("{} cannot be read: {fault}", path.display()),
+        Err(fault) => format!("{} cannot be read: {}", path.display(), in_words(&fault)),
         Ok(text) => {
             let hosts = text.lines().filter(|line| !line.trim().is_empty()).count();
             if hosts >= processes {
@@ -426,7 +427,7 @@ pub(super) fn read_secrets(config: &mut Config, uses: &dyn Fn(&str) -> bool) -> 
 
 fn read_secret(path: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(path)
-        .map_err(|fault| format!("{} cannot be read: {fault}", path.display()))?;
+        .map_err(|fault| format!("{} cannot be read: {}", path.display(), in_words(&fault)))?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(secret.to_string()) }
 }

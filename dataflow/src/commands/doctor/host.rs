@@ -131,9 +131,9 @@ mod tests {
         assert_eq!(outcome(199), Outcome::Failed);
         assert_eq!(outcome(200), Outcome::Warning);
         assert_eq!(outcome(5 * 1024), Outcome::Ok);
-        let absent = room("store.url", Path::new("/nowhere/at/all"));
+        let absent = room("store.url", Path::new("/dev/null/absent"));
         assert_eq!(absent.outcome, Outcome::Failed);
-        assert!(absent.found.contains("entity not found"), "{absent:?}");
+        assert!(absent.found.contains("cannot be written: not a directory"), "{absent:?}");
     }
 
     #[test]

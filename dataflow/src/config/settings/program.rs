@@ -40,7 +40,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Log { format: LogFormat::Pretty, filter: "info".into() }
+        Log { format: LogFormat::Pretty, filter: "info,refinery_core=warn".into() }
     }
 }
 
