@@ -252,4 +252,24 @@ mod tests {
         assert!(advice("log").starts_with("did you mean logs?"), "{}", advice("log"));
         assert!(advice("metrics").starts_with("create it, or name another"), "{}", advice("metrics"));
     }
+    /// librdkafka's own mock of a cluster: enough to see that the questions are put rightly.
+    #[test]
+    fn a_cluster_that_answers_is_asked_for_its_topics_and_their_ends() {
+        let cluster = rdkafka::mocking::MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic("logs", 3, 1).expect("a topic");
+        let mut config = Config::default();
+        config.kafka.brokers = cluster.bootstrap_servers();
+        config.kafka.topics = vec!["logs".into(), "lags".into()];
+        let told = |positions: Option<&[StoredPosition]>| {
+            let checks = checks(&config, positions);
+            checks.into_iter().map(|check| (check.name, check.outcome, check.found)).collect::<Vec<_>>()
+        };
+        let found = told(Some(&[]));
+        assert_eq!((found[0].0.as_str(), found[0].1), ("kafka", Outcome::Ok), "{found:?}");
+        let logs = ("topic logs".to_string(), Outcome::Ok, "3 partitions, 0 records behind".to_string());
+        assert_eq!(found[1], logs);
+        assert_eq!((found[2].0.as_str(), found[2].1), ("topic lags", Outcome::Failed), "{found:?}");
+        assert!(told(None)[1].2.contains("lag not known without the store"));
+        assert_eq!(told(Some(&stored(&[5])))[1].1, Outcome::Failed, "a position beyond the end");
+    }
 }
