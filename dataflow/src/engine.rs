@@ -267,6 +267,17 @@ async fn raw_positions(store: &StoreConfig) -> Result<Positions, SinkError> {
     Ok(of_logs.filter_map(|position| Some((position.partition, position.next_offset?))).collect())
 }
 
+/// A worker that panics ends everything: the others would wait for it for ever.
+struct PanicGuard(Arc<dyn Fn(anyhow::Error) + Send + Sync>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)(anyhow::anyhow!("a worker ended early; its message stands above"));
+        }
+    }
+}
+
 fn spawn_workers(
     workers: usize,
     cluster: Option<Cluster>,
@@ -288,6 +299,7 @@ fn spawn_workers(
     timely::execute(config, move |worker| {
         let share = &shares[worker.index() % workers];
         let share = share.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        let _guard = PanicGuard(Arc::clone(&blueprint.fail));
         pipeline::build(worker, &blueprint, share);
         while worker.step_or_park(None) {}
     })

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::clock::PartitionTime;
-use crate::parse::{ParsedLog, Parser, Reject, Scratch};
+use crate::parse::{ParsedCore, ParsedLog, Parser, Reject, Scratch};
 use crate::record::{Epoch, Input, Partial, Partition, Record, Records, Report, WHOLE_STREAM};
 use crate::settings;
 use crate::sums::Sums;
@@ -141,27 +141,32 @@ impl Fold {
     /// Folds one record in; whether it is a log.
     fn record(&mut self, record: &Record<'_>) -> bool {
         let partition = &mut self.partitions[record.slot as usize];
-        let now_us = record.record_time_us.unwrap_or(self.wall_us);
-        let parsed = self.context.parser.parse(record.payload, Some(now_us), &mut self.scratch);
-        let parsed = parsed.and_then(|log| keep_within_retention(log, &self.context));
-        let wants_raw = self.context.raw && record.offset >= partition.raw_from;
-        if wants_raw {
+        let now_us = Some(record.record_time_us.unwrap_or(self.wall_us));
+        let context = &self.context;
+        let core = if context.raw && record.offset >= partition.raw_from {
+            let parsed = context.parser.parse(record.payload, now_us, &mut self.scratch);
+            let parsed = parsed.and_then(|log| keep_within_retention(log.timestamp_us, context).map(|()| log));
             append(&mut partition.batch, record, &parsed);
             if partition.batch.bytes() >= MAX_BATCH_BYTES {
                 let next = LogBatch::new(partition.source.clone(), partition.batch.next_offset);
                 self.full_batches.push(std::mem::replace(&mut partition.batch, next));
             }
-        }
-        let log = match parsed {
+            parsed.map(|log| core_of(&log))
+        } else {
+            // Nobody wants the text: the fields that are counted cost a third less.
+            let parsed = context.parser.parse_core(record.payload, now_us, &mut self.scratch);
+            parsed.and_then(|log| keep_within_retention(log.timestamp_us, context).map(|()| log))
+        };
+        let log = match core {
             Ok(log) => log,
             Err(reject) => {
-                self.context.outcomes.dead_letters[reject.reason as usize].fetch_add(1, Ordering::Relaxed);
+                context.outcomes.dead_letters[reject.reason as usize].fetch_add(1, Ordering::Relaxed);
                 return false;
             }
         };
         if record.offset >= partition.aggregate_from {
             if partition.time.observe(log.timestamp_us, record.record_time_us) {
-                settle(partition, &self.context, self.wall_us, false);
+                settle(partition, context, self.wall_us, false);
             }
             let service = match self.services.get(log.service) {
                 Some(&service) => service,
@@ -269,14 +274,19 @@ fn intern(services: &mut HashMap<CompactString, u32>, names: &mut Vec<CompactStr
     number
 }
 
-fn keep_within_retention<'a>(log: ParsedLog<'a>, context: &Context) -> Result<ParsedLog<'a>, Reject> {
+fn keep_within_retention(timestamp_us: i64, context: &Context) -> Result<(), Reject> {
     match context.retention_us {
-        Some(retention_us) if log.timestamp_us < context.clock_us.get() - retention_us => Err(Reject {
+        Some(retention_us) if timestamp_us < context.clock_us.get() - retention_us => Err(Reject {
             reason: Reason::BeforeRetention,
             detail: "the timestamp lies before the retention (time.retention), counted from the clock".into(),
         }),
-        _ => Ok(log),
+        _ => Ok(()),
     }
+}
+
+fn core_of<'a>(log: &ParsedLog<'a>) -> ParsedCore<'a> {
+    let ParsedLog { timestamp_us, level, service, message_chars, .. } = *log;
+    ParsedCore { timestamp_us, level, service, message_chars }
 }
 
 fn append(batch: &mut LogBatch, record: &Record<'_>, parsed: &Result<ParsedLog<'_>, Reject>) {

@@ -17,7 +17,7 @@ use crate::config::{Config, OutputFormat};
 use crate::coordinator::Begin;
 use crate::engine::{Engine, Job, Storage};
 use crate::metrics::Metrics;
-use crate::sources::Sources;
+use crate::sources::{Sources, wall_us};
 use crate::sources::kafka::Settings;
 use anyhow::Context;
 use jiff::Timestamp;
@@ -161,6 +161,12 @@ impl Traffic {
         let pace = Pace::real_time();
         let cancelled = Arc::clone(&pace.cancelled);
         let score = Arc::clone(score);
+        // Learning took a few seconds: the lines of that time are left out, so that event time is wall time.
+        let mut line = Vec::new();
+        let now_us = wall_us();
+        while generator.next_into(&mut line).is_some_and(|head| head.arrival_us < now_us) {
+            line.clear();
+        }
         let thread = std::thread::Builder::new().name("generator".into()).spawn(move || {
             let delivered = to_kafka(&mut generator, &target, &pace, &mut |_| {}).context("sending the logs")?;
             score.lock().unwrap_or_else(PoisonError::into_inner).labels = Some(generator.labels());

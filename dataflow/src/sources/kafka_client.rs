@@ -5,6 +5,7 @@ use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 
 /// The consumer that all readers use.
 pub type Client = BaseConsumer<Context>;
@@ -14,6 +15,11 @@ pub type Client = BaseConsumer<Context>;
 pub struct Context;
 
 impl ClientContext for Context {
+    /// Errors of a client that is not being read from, such as while it closes; the reader sees its own.
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", "{error}: {reason}");
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {

@@ -1,4 +1,4 @@
-//! Asks the brokers, a few times a second, where each partition begins and ends.
+//! Asks the brokers, a few times a second, where each partition ends.
 //!
 //! "Nothing more to read" and "the broker is away" look alike to a consumer. A partition counts as read to the end only
 //! when a broker confirmed its end within the last second, so that an outage is never taken for silence.
@@ -21,7 +21,6 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Watched {
     source: TopicPartition,
-    begin: AtomicI64,
     end: AtomicI64,
     /// Microseconds since `epoch`; -1 before the first answer.
     confirmed_us: AtomicI64,
@@ -29,11 +28,6 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// First offset that still exists; `None` before the first answer.
-    pub fn begin(&self) -> Option<i64> {
-        Some(self.begin.load(Ordering::Relaxed)).filter(|&offset| offset >= 0)
-    }
-
     /// Offset after the last, if a broker said so within the last second.
     pub fn confirmed_end(&self) -> Option<i64> {
         let confirmed_us = self.confirmed_us.load(Ordering::Acquire);
@@ -61,7 +55,6 @@ impl Watch {
     pub fn add(&self, source: TopicPartition) -> Arc<Watched> {
         let watched = Arc::new(Watched {
             source,
-            begin: AtomicI64::new(-1),
             end: AtomicI64::new(-1),
             confirmed_us: AtomicI64::new(-1),
             epoch: Instant::now(),
@@ -87,8 +80,7 @@ fn rounds(client: &Weak<Client>, list: &Mutex<Vec<Arc<Watched>>>, running: &Atom
             let asked = partition.epoch.elapsed().as_micros() as i64;
             let source = &partition.source;
             match client.fetch_watermarks(&source.topic, source.partition, ANSWER) {
-                Ok((begin, end)) => {
-                    partition.begin.store(begin, Ordering::Relaxed);
+                Ok((_, end)) => {
                     partition.end.store(end, Ordering::Relaxed);
                     partition.confirmed_us.store(asked, Ordering::Release);
                     if std::mem::take(&mut away) {
