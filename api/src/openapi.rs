@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document, made from [`ROUTES`]: what is checked is what is documented.
 
+use crate::paging::CURSOR;
 use crate::params::{Kind, Param};
 use crate::problem::{CONTENT_TYPE, Problem};
 use crate::routes::{Answer, NamedSchema, ROUTES, Route, schema_of};
@@ -58,6 +59,10 @@ fn responses(route: &Route) -> utoipa::openapi::Responses {
     let mut responses = ResponsesBuilder::new().response("200", success(route));
     if matches!(route.answer, Answer::Kept(_)) {
         responses = responses.response("304", Response::new("Unchanged since the ETag in If-None-Match"));
+    }
+    if route.params.iter().any(|param| param.name == CURSOR.name) {
+        responses = responses
+            .response("404", problem("No page of this list has this number, or begins at this cursor"));
     }
     for (status, about) in route.also {
         let response = if *status < 400 { Response::new(*about) } else { problem(about) };

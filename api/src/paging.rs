@@ -114,7 +114,13 @@ impl Page {
         Ok(Page { number, per_page, after, selection })
     }
 
-    /// Rows before this page, for lists that are paged by number alone.
+    /// Reads [`PAGE`] and [`PER_PAGE`] for a list that is cut in memory: it has no cursor and any depth.
+    pub fn in_memory(params: &Params) -> Page {
+        let number = params.integer(&PAGE).unwrap_or(1);
+        Page { number, per_page: params.integer(&PER_PAGE).unwrap_or(50), after: None, selection: 0 }
+    }
+
+    /// Rows before this page, for [`Page::in_memory`].
     pub fn offset(&self) -> usize {
         usize::try_from((self.number - 1) * self.per_page).unwrap_or(usize::MAX)
     }

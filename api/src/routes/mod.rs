@@ -34,11 +34,6 @@ use utoipa::openapi::{RefOr, Schema};
 
 /// All routes.
 pub const ROUTES: &[Route] = &[
-    page::ROUTE,
-    page::ASSETS,
-    health::ROUTE,
-    health::LIVE,
-    health::READY,
     anomalies::ROUTE,
     stream::ROUTE,
     anomaly::ROUTE,
@@ -48,6 +43,11 @@ pub const ROUTES: &[Route] = &[
     logs::ROUTE,
     dead_letters::ROUTE,
     metrics::ROUTE,
+    health::ROUTE,
+    health::LIVE,
+    health::READY,
+    page::ROUTE,
+    page::ASSETS,
     docs::OPENAPI,
     docs::ROUTE,
     docs::ASSETS,

@@ -128,7 +128,7 @@ struct ServicePage {
 }
 
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
-    let page = Page::of(&call.params)?;
+    let page = Page::in_memory(&call.params);
     let reached = ClockNow::read(&call.app).await?;
     let end_s = reached.clock.map(|clock| clock.as_second() + 1);
     let mut services = match end_s {
