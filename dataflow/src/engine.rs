@@ -125,6 +125,7 @@ impl Engine {
                     raw = Some(wait(runtime, raw_positions(&storage.store))?);
                 }
             }
+            let observer = advertising(&job.sources, observer);
             let fail = sink_failure(&failure, "committing");
             threads.push(committer::start(mailbox.clone(), runtime.clone(), store, observer, fail)?);
         }
@@ -239,6 +240,18 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// Tells the source what is durable, besides `observer`.
+fn advertising(sources: &Sources, mut observer: Observer) -> Observer {
+    let Sources::Kafka(kafka) = sources else { return observer };
+    let kafka = Arc::clone(kafka);
+    Box::new(move |commit| {
+        let mut durable = kafka.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        durable.extend(commit.positions.iter().map(|(source, next)| (source.clone(), *next)));
+        drop(durable);
+        observer(commit);
+    })
 }
 
 fn sink_failure(failure: &Failure, doing: &'static str) -> impl Fn(SinkError) + Send + 'static {

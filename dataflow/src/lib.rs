@@ -15,3 +15,4 @@ pub mod pipeline;
 mod raw;
 mod rows;
 pub mod sources;
+mod status;

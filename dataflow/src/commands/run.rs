@@ -1,8 +1,12 @@
 //! `smartlog run`: Kafka to the stores, until it is stopped.
 
 use super::job;
+use crate::cli::exit;
 use crate::config::Config;
 use crate::engine::{Cluster, Engine};
+use crate::metrics::Metrics;
+use crate::sources::Sources;
+use crate::status;
 use anyhow::Context;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,14 +19,41 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     if cluster.is_none() && config.engine.processes.get() > 1 {
         return super::supervise::run(config);
     }
+    if cluster.is_some() {
+        end_with_the_set();
+    }
     let runtime = job::runtime()?;
     let job = job::from_config(config, cluster)?;
     tracing::info!("smartlog {} starts: {} workers", env!("CARGO_PKG_VERSION"), job.workers);
+    let kafka = match &job.sources {
+        Sources::Kafka(settings) => Some(Arc::clone(settings)),
+        Sources::Files(_) => None,
+    };
     let engine = Engine::start(job, runtime.handle(), Box::new(|_| {}))?;
+    if let Some(listen) = config.metrics.listen {
+        let gauges = engine.gauges().clone();
+        let metrics = Metrics::new(gauges.clone(), kafka);
+        crate::committer::wait(runtime.handle(), status::serve(listen, metrics, gauges))?;
+    }
     stop_on_signal(&runtime, engine.stop_flag());
     engine.join(config.engine.shutdown_grace)?;
     tracing::info!("everything that was read is committed; ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// When another process of the set is gone, its connections break, and nothing can go on without it: ends this process
+/// with the code that asks for a restart of the whole set. What was not committed is read again.
+fn end_with_the_set() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let talks_to_others = |name: &str| name.starts_with("timely:recv") || name.starts_with("timely:send");
+        if thread.name().is_some_and(talks_to_others) {
+            tracing::error!("another process of the set ended; restart the whole set, it goes on at the last commit");
+            std::process::exit(i32::from(exit::RESTART_SET));
+        }
+        usual(panic);
+    }));
 }
 
 /// SIGTERM and SIGINT end reading; a second one ends the process.

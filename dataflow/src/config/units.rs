@@ -4,7 +4,6 @@
 //! option table (through its JSON schema) what form to document. Errors say what was expected and give an example.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
@@ -36,7 +35,6 @@ macro_rules! documented_form {
 
 documented_form!(HumanDuration, "DURATION");
 documented_form!(HumanBytes, "SIZE");
-documented_form!(HumanZone, "ZONE");
 documented_form!(Start, "earliest|now|TIME");
 
 /// A [`Duration`] written as `5m`, `1h 30m` or `100ms`.
@@ -118,25 +116,6 @@ impl HumanBytes {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        Self::parse(&scalar(deserializer)?).map_err(de::Error::custom)
-    }
-}
-
-/// A time zone written by its IANA name, such as `UTC` or `Europe/Berlin`.
-pub(super) struct HumanZone;
-
-impl HumanZone {
-    pub fn parse(text: &str) -> Result<TimeZone, String> {
-        TimeZone::get(text).map_err(|_| {
-            format!("expected the IANA name of a time zone, such as UTC or Europe/Berlin, found `{text}`")
-        })
-    }
-
-    pub fn serialize<S: Serializer>(zone: &TimeZone, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(zone.iana_name().unwrap_or("UTC"))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TimeZone, D::Error> {
         Self::parse(&scalar(deserializer)?).map_err(de::Error::custom)
     }
 }

@@ -6,18 +6,18 @@ use super::kafka_watch::{Watch, Watched};
 use super::{Assignment, Reader, Waker};
 use anyhow::Context;
 use foldhash::HashMap;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use smartlog_operators::record::{Partition, Records};
 use smartlog_schema::commit::Fingerprint;
-use smartlog_schema::position::TopicPartition;
+use smartlog_schema::position::{Positions, TopicPartition};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How to reach Kafka.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Settings {
     /// Passed through to librdkafka, last.
     pub properties: BTreeMap<String, String>,
     pub counters: Counters,
+    /// What is durable, for lag tools: advertised as the group's offsets, never read back.
+    pub durable: Mutex<Positions>,
 }
 
 /// What happened, for metrics.
@@ -64,10 +66,13 @@ pub struct KafkaReader {
     client: Arc<Client>,
     slots: Vec<Slot>,
     by_partition: HashMap<i32, Vec<(String, u32)>>,
+    advertised: Instant,
 }
 
 /// Kafka's calls that change an assignment, as opposed to its data, answer at once or within this.
 const CALL: Duration = Duration::from_secs(5);
+/// Between two advertisements of what is durable.
+const ADVERTISE: Duration = Duration::from_secs(5);
 
 impl KafkaReader {
     pub fn new(settings: Arc<Settings>, waker: Waker) -> anyhow::Result<Self> {
@@ -80,6 +85,7 @@ impl KafkaReader {
             client,
             slots: Vec::new(),
             by_partition: HashMap::default(),
+            advertised: Instant::now(),
             settings,
         })
     }
@@ -155,6 +161,26 @@ impl KafkaReader {
         Ok(())
     }
 
+    /// Tells lag tools, now and then, how far the durable results are.
+    fn advertise(&mut self) {
+        if self.advertised.elapsed() < ADVERTISE {
+            return;
+        }
+        self.advertised = Instant::now();
+        let durable = self.settings.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = TopicPartitionList::new();
+        for source in self.slots.iter().map(|slot| &slot.assignment.source) {
+            let Some(next) = durable.get(source) else { continue };
+            // Fails only for an offset that cannot be one.
+            let _ = list.add_partition_offset(&source.topic, source.partition, Offset::Offset(*next));
+        }
+        if list.count() > 0
+            && let Err(error) = self.client.commit(&list, CommitMode::Async)
+        {
+            tracing::debug!("the group's offsets could not be advertised: {error}");
+        }
+    }
+
     /// Stops fetching partitions that were read as far as wanted.
     fn stop_ended(&mut self) -> anyhow::Result<()> {
         let is_over = |slot: &&(u32, &Slot)| slot.1.ended() && !slot.1.stopped;
@@ -225,6 +251,7 @@ impl Reader for KafkaReader {
         };
         let partitions = self.slots.iter().map(state).collect();
         self.settings.counters.lag.store(lag, Ordering::Relaxed);
+        self.advertise();
         partitions
     }
 

@@ -66,7 +66,7 @@ pub fn config(settings: &Settings) -> ClientConfig {
         .set("fetch.message.max.bytes", "2097152")
         .set("queued.min.messages", "200000")
         // The largest part of the program's memory: one such queue per worker.
-        .set("queued.max.messages.kbytes", "32768")
+        .set("queued.max.messages.kbytes", "24576")
         .set("check.crcs", "false")
         .set("reconnect.backoff.max.ms", "1000")
         .set("topic.metadata.refresh.interval.ms", "30000")

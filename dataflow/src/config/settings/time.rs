@@ -1,8 +1,7 @@
 //! `[time]`: what counts as now, as late and as wrong.
 
 use super::{DAY, MINUTE, seconds, whole_seconds};
-use crate::config::units::{HumanDuration, HumanZone};
-use jiff::tz::TimeZone;
+use crate::config::units::HumanDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smartlog_operators::settings;
@@ -38,11 +37,6 @@ pub struct Time {
     /// Measured from the clock. Lowering it drops stored days at the next start.
     #[serde(with = "HumanDuration")]
     pub retention: Duration,
-    /// Time zone whose hours the baseline and the feature `hour_of_day` follow.
-    ///
-    /// `hourly_metrics` stays in UTC.
-    #[serde(with = "HumanZone")]
-    pub hour_zone: TimeZone,
 }
 
 impl Default for Time {
@@ -55,7 +49,6 @@ impl Default for Time {
             lone_event_patience: seconds(settings.lone_event_patience),
             max_future_skew: 5 * MINUTE,
             retention: 30 * DAY,
-            hour_zone: TimeZone::UTC,
         }
     }
 }
