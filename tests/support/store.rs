@@ -27,6 +27,7 @@ pub struct Store {
     database: Option<(String, String)>,
     runtime: Runtime,
     connection: Option<Client>,
+    probe: Option<rusqlite::Connection>,
 }
 
 impl Store {
@@ -48,7 +49,7 @@ impl Store {
                 (format!("{server}/{name}"), Some((admin, name)))
             }
         };
-        Some(Store { kind, url, folder, database, runtime, connection: None })
+        Some(Store { kind, url, folder, database, runtime, connection: None, probe: None })
     }
 
     /// Its folder, for files that the test writes beside it.
@@ -93,6 +94,49 @@ impl Store {
     pub fn progress(&mut self, sink: &str) -> i64 {
         let sql = format!("select sum(next_offset) from sink_positions where sink = '{sink}'");
         self.try_number(&sql).unwrap_or(0)
+    }
+
+    /// Makes many commits take up to a tenth of a second, so that kills and restarts fall into them. On PostgreSQL a killed
+    /// process' commit then goes on in the server (a zombie) while its successor starts.
+    pub fn slow_commits_down(&mut self) {
+        let statements: &[&str] = match self.kind {
+            Kind::Postgres => &[
+                "create function dawdle() returns trigger language plpgsql as $$ begin if random() < 0.5 then \
+                 perform pg_sleep(random() * 0.1); end if; return null; end $$",
+                "create constraint trigger dawdle after insert or update on sink_positions deferrable initially deferred \
+                 for each row execute function dawdle()",
+                "create constraint trigger dawdle after insert or update on pipeline_state deferrable initially deferred \
+                 for each row execute function dawdle()",
+            ],
+            Kind::Sqlite => &[
+                "create trigger dawdle after update on sink_positions begin select (with recursive n(i) as (select 1 union \
+                 all select i + 1 from n where i < abs(random()) % 200000) select count(*) from n); end",
+            ],
+        };
+        statements.iter().for_each(|sql| drop(self.rows(sql)));
+    }
+
+    /// Whether a transaction of the program is under way: on PostgreSQL, whether one that [`Store::slow_commits_down`] holds up
+    /// inside COMMIT.
+    pub fn is_committing(&mut self) -> bool {
+        match self.kind {
+            Kind::Postgres => {
+                let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'";
+                self.number(sql) > 0
+            }
+            Kind::Sqlite => {
+                let file = self.url.trim_start_matches("sqlite:");
+                let probe = self.probe.get_or_insert_with(|| {
+                    let probe = rusqlite::Connection::open(file).expect("the file can be opened");
+                    probe.busy_timeout(std::time::Duration::ZERO).expect("a timeout can be set");
+                    probe
+                });
+                match probe.execute_batch("begin immediate; rollback") {
+                    Ok(()) => false,
+                    Err(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy),
+                }
+            }
+        }
     }
 
     /// An expression for a column that holds an instant: microseconds since 1970.

@@ -53,6 +53,7 @@ impl Topic {
             .set("enable.idempotence", "true")
             .set("queue.buffering.max.messages", "1000000")
             .set("queue.buffering.max.kbytes", "262144")
+            .set("topic.metadata.refresh.interval.ms", "500") // a topic grows
             .set("linger.ms", "5")
             .create();
         Topic {

@@ -1,0 +1,412 @@
+//! What the world does to a running pipeline, with real services: brokers and databases that crash, stall and come back,
+//! topics that grow, vanish and are made anew, processes that are told to end or are killed.
+//!
+//! Every test ends with the same question: is every log there once, and does every number agree?
+
+use rustix::process::{Signal, kill_process};
+use smartlog_test_services::{Service, disturbing};
+use smartlog_tests::judge::{judge, judge_episodes, judge_records};
+use smartlog_tests::program::{Program, host_file, run_to_end, wait_until_gone};
+use smartlog_tests::store::{Kind, Store};
+use smartlog_tests::topic::Topic;
+use smartlog_tests::traffic::Traffic;
+use smartlog_tests::{eventually, now_us, unique};
+use std::sync::MutexGuard;
+use std::time::{Duration, Instant};
+
+const SECOND_US: i64 = 1_000_000;
+const MINUTE_US: i64 = 60 * SECOND_US;
+const PARTITIONS: i32 = 4;
+/// Long: the machine may be busy with other things.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a stop may take, and a little for a busy machine.
+const STOP: Duration = Duration::from_secs(12);
+
+/// A topic, a store, and the services behind them.
+struct Scene {
+    topic: Topic,
+    store: Store,
+    traffic: Traffic,
+    kafka: Service,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Scene {
+    /// With the topic made, or not yet.
+    fn with(kind: Kind, stem: &str, made: bool) -> Option<Self> {
+        let kafka = Service::require("kafka")?;
+        let turn = disturbing();
+        let store = Store::create(kind)?;
+        let (brokers, name) = (kafka.address(), unique(stem));
+        let topic =
+            if made { Topic::create(&brokers, &name, PARTITIONS) } else { Topic::named(&brokers, &name) };
+        Some(Scene { topic, store, traffic: Traffic::new(5, PARTITIONS as usize), kafka, _turn: turn })
+    }
+
+    fn new(kind: Kind, stem: &str) -> Option<Self> {
+        Self::with(kind, stem, true)
+    }
+
+    fn arguments(&self, more: &[&str]) -> Vec<String> {
+        let brokers = self.kafka.address();
+        let base = ["run", "--brokers", &brokers, "--topic", &self.topic.name, "--store", &self.store.url];
+        base.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
+    }
+
+    fn start(&self, more: &[&str]) -> Program {
+        Program::start(&self.arguments(more))
+    }
+
+    fn run_to_end(&self) {
+        self.start(&["--until-end"]).succeed(PATIENCE);
+    }
+
+    /// Logs of the last ten minutes.
+    fn backlog(&mut self, count: usize) {
+        let now = now_us();
+        self.traffic.send(&self.topic, count, (now - 10 * MINUTE_US, now - SECOND_US));
+        self.topic.flush();
+    }
+
+    /// Logs as they happen, `rate` a second, until `done`.
+    fn live_until(
+        &mut self,
+        what: &str,
+        rate: i64,
+        patience: Duration,
+        mut done: impl FnMut(&mut Store) -> bool,
+    ) {
+        let (began, mut sent_to) = (Instant::now(), now_us());
+        while !done(&mut self.store) {
+            assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
+            std::thread::sleep(Duration::from_millis(50));
+            let count = (now_us() - sent_to) * rate / SECOND_US;
+            let to = sent_to + count * SECOND_US / rate;
+            self.traffic.send(&self.topic, count as usize, (sent_to, to));
+            sent_to = to;
+        }
+    }
+
+    fn live_for(&mut self, rate: i64, time: Duration) {
+        let until = Instant::now() + time;
+        self.live_until("time passes", rate, time * 2, |_| Instant::now() >= until);
+    }
+
+    /// Waits until both sinks stand at the ends of the topic.
+    fn settle(&mut self) {
+        self.topic.flush();
+        let end: i64 = self.topic.ends().values().map(|(_, end)| end).sum();
+        let store = &mut self.store;
+        eventually(&format!("both sinks are done with {end} records"), PATIENCE, || {
+            let at = (store.progress("aggregates"), store.progress("logs"));
+            (at == (end, end)).then_some(())
+        });
+    }
+
+    /// SIGTERM, a good end in time, and everything judged.
+    fn end_and_judge(&mut self, mut program: Program) {
+        self.settle();
+        program.terminate();
+        program.succeed(STOP);
+        judge(&mut self.store, &self.topic, |_| {});
+    }
+}
+
+/// Volume that is missing for three quarters of a minute is raised, so that a minute without a broker would be.
+const WATCHFUL: [&str; 4] =
+    ["--detection-log-volume-drop-ratio", "0.85", "--detection-log-volume-drop-deviations", "4"];
+const LIVE_RATE: i64 = 40;
+const DROPS: &str = "select count(*) from anomalies where anomaly_type = 'log_volume_drop'";
+
+/// Twenty minutes up to `end_us`, with nothing in them from before: what is usual is to be clear.
+fn history(scene: &mut Scene, end_us: i64) {
+    scene.traffic.unruly.late = 0;
+    let count = 20 * 60 * LIVE_RATE;
+    scene.traffic.send(&scene.topic, count as usize, (end_us - 20 * MINUTE_US, end_us));
+}
+
+#[test]
+fn a_minute_of_true_silence_is_raised() {
+    let Some(mut scene) = Scene::new(Kind::Sqlite, "silence") else { return };
+    let now = now_us();
+    history(&mut scene, now - 3 * MINUTE_US);
+    scene.traffic.send(&scene.topic, 120 * LIVE_RATE as usize, (now - 2 * MINUTE_US, now));
+    scene.topic.flush();
+    scene.start(&[&["--until-end"][..], &WATCHFUL].concat()).succeed(PATIENCE);
+    assert!(
+        scene.store.number(DROPS) > 0,
+        "the minute without logs was not raised: the next test would prove nothing"
+    );
+    judge(&mut scene.store, &scene.topic, |_| {});
+}
+
+#[test]
+fn a_broker_that_restarts_and_one_that_is_away_for_a_minute_are_no_silence() {
+    let Some(mut scene) = Scene::new(Kind::Postgres, "away") else { return };
+    history(&mut scene, now_us());
+    let mut program = scene.start(&WATCHFUL);
+    scene.live_for(LIVE_RATE, Duration::from_secs(5));
+    let kafka = scene.kafka.clone();
+    kafka.kill();
+    scene.live_for(LIVE_RATE, Duration::from_secs(3));
+    kafka.start();
+    let before = scene.store.progress("logs");
+    scene.live_until("reading goes on after the restart", LIVE_RATE, PATIENCE, |store| {
+        store.progress("logs") > before
+    });
+    let paused = kafka.pause();
+    scene.live_for(LIVE_RATE, Duration::from_secs(61));
+    drop(paused);
+    let before = scene.store.progress("logs");
+    scene.live_until("reading goes on after the minute", LIVE_RATE, PATIENCE, |store| {
+        store.progress("logs") > before + 61 * LIVE_RATE
+    });
+    scene.live_for(LIVE_RATE, Duration::from_secs(5));
+    assert!(program.is_running(), "it ended:\n{}", program.said());
+    let drops = "select anomaly_type, coalesce(service, '*'), status, description from anomalies where anomaly_type = 'log_volume_drop'";
+    let found = scene.store.rows(drops);
+    assert!(found.is_empty(), "an outage was taken for silence: {found:?}\n{}", program.said());
+    scene.end_and_judge(program);
+}
+
+#[test]
+fn a_broker_and_a_topic_that_are_not_there_yet_are_waited_for() {
+    let Some(mut scene) = Scene::with(Kind::Sqlite, "early", false) else { return };
+    let kafka = scene.kafka.clone();
+    kafka.kill();
+    let mut program = scene.start(&[]);
+    program.wait_for_words("does not answer", PATIENCE);
+    kafka.start();
+    // The broker is up again, so whoever starts now misses the topic alone.
+    let brokers = kafka.address();
+    let second = ["run", "--brokers", &brokers, "--topic", &scene.topic.name, "--store", "none"];
+    let mut patient = Program::start(&second);
+    patient.wait_for_words("is not there yet", PATIENCE);
+    assert!(program.is_running() && patient.is_running());
+    patient.terminate();
+    patient.succeed(STOP);
+    scene.topic.make(PARTITIONS);
+    scene.backlog(2_000);
+    scene.end_and_judge(program);
+}
+
+#[test]
+fn partitions_that_are_added_while_it_runs_are_read() {
+    for kind in [Kind::Postgres, Kind::Sqlite] {
+        let Some(mut scene) = Scene::new(kind, "growth") else { return };
+        scene.backlog(2_000);
+        let program = scene.start(&["--workers", "2"]);
+        scene.live_until("the first commit", 200, PATIENCE, |store| store.progress("logs") > 0);
+        scene.topic.grow(8);
+        scene.traffic.grow(8);
+        let grown = "select count(distinct kafka_partition) from logs where kafka_partition >= 4";
+        scene.live_until("logs of all new partitions", 200, PATIENCE, |store| store.number(grown) == 4);
+        scene.end_and_judge(program);
+    }
+}
+
+#[test]
+fn what_retention_deleted_is_reported_and_reading_goes_on() {
+    let Some(mut scene) = Scene::new(Kind::Postgres, "retention") else { return };
+    scene.backlog(4_000);
+    scene.run_to_end();
+    let stored = scene.store.number("select count(*) from logs");
+    let position = scene.topic.ends()[&0].1;
+    scene.backlog(4_000);
+    scene.topic.delete_before(0, position + 200);
+    let program = scene.start(&[]);
+    let gap = |from, to| format!("{} records (offsets {from} to {}) were deleted", to - from, to - 1);
+    program.wait_for_words(&gap(position, position + 200), PATIENCE);
+    scene.settle();
+
+    let position = scene.topic.ends()[&1].1;
+    program.signal(Signal::STOP);
+    scene.backlog(4_000);
+    scene.topic.delete_before(1, position + 300);
+    program.signal(Signal::CONT);
+    program.wait_for_words(&gap(position, position + 300), PATIENCE);
+    scene.settle();
+    program.terminate();
+    let mut program = program;
+    program.succeed(STOP);
+    let totals = judge_records(&mut scene.store, &scene.topic, |_| {});
+    assert!(totals.logs > 0 && scene.store.number("select count(*) from logs") > stored);
+    let counted = "select sum(log_count) from hourly_metrics";
+    assert_eq!(
+        scene.store.number(counted),
+        scene.store.number("select count(*) from logs"),
+        "hours count what was read"
+    );
+    judge_episodes(&mut scene.store);
+}
+
+#[test]
+fn a_topic_made_anew_is_refused_until_it_is_accepted() {
+    // Shorter than what was read; and longer, where only the records themselves tell.
+    for (kind, anew) in [(Kind::Postgres, 100), (Kind::Sqlite, 6_000)] {
+        let Some(mut scene) = Scene::new(kind, "anew") else { return };
+        scene.backlog(3_000);
+        scene.run_to_end();
+        let (logs, letters) = ("select count(*) from logs", "select count(*) from dead_letters");
+        let before = scene.store.number(logs) + scene.store.number(letters);
+        scene.topic.delete();
+        scene.topic = Topic::create(&scene.kafka.address(), &scene.topic.name, PARTITIONS);
+        scene.traffic = Traffic::new(6, PARTITIONS as usize);
+        scene.backlog(anew);
+        let command = format!("smartlog sinks accept-topic {}", scene.topic.name);
+        let (status, _, said) = run_to_end(&scene.arguments(&["--until-end"]), PATIENCE);
+        assert!(
+            !status.success() && said.contains(&command),
+            "{kind:?}, {anew}: {status}, and it said:\n{said}"
+        );
+        assert_eq!(
+            scene.store.number(logs) + scene.store.number(letters),
+            before,
+            "nothing of the new topic was stored"
+        );
+
+        let accept = ["sinks", "accept-topic", &scene.topic.name, "--store", &scene.store.url];
+        let (status, printed, said) = run_to_end(&accept, PATIENCE);
+        assert!(status.success(), "{status}: {printed}{said}");
+        scene.run_to_end();
+        let after = scene.store.number(logs) + scene.store.number(letters);
+        assert_eq!(after, before + anew as i64, "every record of the old topic and of the new one");
+        let counted = "select sum(log_count) from hourly_metrics";
+        assert_eq!(scene.store.number(counted), scene.store.number(logs), "hours count both");
+    }
+}
+
+#[test]
+fn a_topic_made_anew_while_it_runs_is_refused() {
+    let Some(mut scene) = Scene::new(Kind::Sqlite, "swapped") else { return };
+    scene.backlog(3_000);
+    let mut program = scene.start(&[]);
+    scene.settle();
+    scene.topic.delete();
+    scene.topic = Topic::create(&scene.kafka.address(), &scene.topic.name, PARTITIONS);
+    scene.backlog(100);
+    let status = program.wait(PATIENCE);
+    let command = format!("smartlog sinks accept-topic {}", scene.topic.name);
+    assert!(
+        !status.success() && program.said().contains(&command),
+        "{status}, and it said:\n{}",
+        program.said()
+    );
+}
+
+/// What lies before the retention is told by the clock that was stored, also right after a restart.
+#[test]
+fn a_restart_judges_retention_by_the_stored_clock() {
+    let Some(mut scene) = Scene::new(Kind::Sqlite, "old") else { return };
+    scene.backlog(2_000);
+    scene.run_to_end();
+    let old = now_us() - 40 * 24 * 60 * MINUTE_US;
+    scene.traffic.unruly.malformed = 0;
+    scene.traffic.send(&scene.topic, 50, (old, old + SECOND_US));
+    scene.topic.flush();
+    scene.run_to_end();
+    let before = "select count(*) from dead_letters where reason = 'before_retention'";
+    let ancient = format!("select count(*) from logs where timestamp < {}", old + 24 * 60 * MINUTE_US);
+    assert_eq!(scene.store.number(&ancient), 0, "logs from before the retention were stored as logs");
+    assert_eq!(scene.store.number(before), 50);
+}
+
+#[test]
+fn postgres_that_crashes_in_mid_copy_loses_and_doubles_nothing() {
+    let Some(mut scene) = Scene::new(Kind::Postgres, "copy") else { return };
+    let Some(postgres) = Service::require("postgres") else { return };
+    scene.backlog(400_000);
+    let mut program = scene.start(&["--workers", "2"]);
+    let copying = "select count(*) from pg_stat_activity where datname = current_database() and state = 'active' \
+                   and query ilike 'copy%'";
+    for round in 0..3 {
+        let store = &mut scene.store;
+        eventually("a COPY is under way", PATIENCE, || {
+            (store.try_number(copying).unwrap_or(0) > 0).then_some(())
+        });
+        if round == 1 {
+            postgres.restart()
+        } else {
+            postgres.kill_all()
+        }
+        postgres.start();
+        let at = eventually("it answers", PATIENCE, || {
+            store.try_number("select sum(next_offset) from sink_positions where sink = 'logs'").ok()
+        });
+        eprintln!("crash {round}: {at} of 400000 records were stored");
+    }
+    assert!(program.is_running(), "it ended:\n{}", program.said());
+    scene.end_and_judge(program);
+}
+
+#[test]
+fn sigterm_under_load_commits_what_was_read_and_ends_well() {
+    for kind in [Kind::Postgres, Kind::Sqlite] {
+        let Some(mut scene) = Scene::new(kind, "sigterm") else { return };
+        scene.backlog(200_000);
+        let mut program = scene.start(&["--workers", "2"]);
+        let store = &mut scene.store;
+        eventually("the first commit", PATIENCE, || (store.progress("logs") > 0).then_some(()));
+        let began = Instant::now();
+        program.terminate();
+        program.succeed(STOP);
+        let (logs, aggregates) = (store.progress("logs"), store.progress("aggregates"));
+        eprintln!("{kind:?}: ended {:?} after SIGTERM, {logs} of 200000 records stored", began.elapsed());
+        assert_eq!(logs, aggregates, "what one sink was given and the other was not");
+        let rows =
+            store.number("select count(*) from logs") + store.number("select count(*) from dead_letters");
+        assert_eq!(rows, logs, "rows, and what the positions say");
+        let counted = "select sum(log_count) from hourly_metrics";
+        assert_eq!(store.number(counted), store.number("select count(*) from logs"));
+        scene.run_to_end();
+        judge(&mut scene.store, &scene.topic, |_| {});
+    }
+}
+
+#[test]
+fn when_one_process_of_a_set_is_killed_the_others_ask_for_a_restart() {
+    let Some(mut scene) = Scene::new(Kind::Postgres, "set") else { return };
+    scene.backlog(20_000);
+    for victim in [0, 1] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let hosts = host_file(folder.path(), 2);
+        let hosts = hosts.to_str().expect("a temporary path is UTF-8");
+        let process = |n: &str| {
+            scene.start(&["--workers", "1", "--processes", "2", "--process", n, "--hostfile", hosts])
+        };
+        let mut set = [process("0"), process("1")];
+        let before = scene.store.progress("logs");
+        set[0].wait_for_words("reading", PATIENCE);
+        set[1].wait_for_words("reading", PATIENCE);
+        scene.live_until("the set commits", 200, PATIENCE, |store| store.progress("logs") > before);
+        set[victim].kill();
+        let other = &mut set[1 - victim];
+        let status = other.wait(Duration::from_secs(20));
+        assert_eq!(
+            status.code(),
+            Some(75),
+            "process {} ended with {status} and said:\n{}",
+            1 - victim,
+            other.said()
+        );
+    }
+    scene.run_to_end();
+    judge(&mut scene.store, &scene.topic, |_| {});
+}
+
+#[test]
+fn a_supervised_set_starts_again_when_one_of_it_is_killed() {
+    let Some(mut scene) = Scene::new(Kind::Postgres, "supervised") else { return };
+    scene.backlog(20_000);
+    let program = scene.start(&["--workers", "1", "--processes", "2"]);
+    for victim in [0, 1] {
+        let before = scene.store.progress("aggregates");
+        scene.live_until("the set commits", 200, PATIENCE, |store| store.progress("aggregates") > before);
+        let children = program.children();
+        assert_eq!(children.len(), 2, "{}", program.said());
+        kill_process(children[victim], Signal::KILL).expect("a child of the set runs");
+        wait_until_gone(children[victim], PATIENCE);
+        wait_until_gone(children[1 - victim], PATIENCE);
+    }
+    scene.end_and_judge(program);
+}
