@@ -299,7 +299,7 @@ pub fn orders<'scope>(
     tick: Duration,
     stop: Arc<AtomicBool>,
 ) -> Orders<'scope> {
-    let mut builder = OperatorBuilder::new("coordinator".to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new("coordinator".to_owned(), scope);
     let (seeds_out, seeds) = builder.new_output();
     let (plans_out, plans) = builder.new_output();
     let (assignments_out, assignments) = builder.new_output();

@@ -129,7 +129,6 @@ impl Engine {
             let fail = sink_failure(&failure, "committing");
             threads.push(committer::start(mailbox.clone(), runtime.clone(), store, observer, fail)?);
         }
-
         if snapshot.clock.is_none() {
             snapshot = job.warm_up.unwrap_or(snapshot);
         }
@@ -137,17 +136,8 @@ impl Engine {
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
         let mut logs = Vec::new();
         if let Some(storage) = job.storage.as_ref().filter(|storage| storage.raw_logs) {
-            for (worker, share) in shares.iter_mut().enumerate() {
-                let health = Health::new();
-                let sink = smartlog_sinks::log_sink(&storage.store, health.clone(), cancel.clone())?;
-                let in_flight = Arc::clone(&pace.in_flight_bytes);
-                let fail = sink_failure(&failure, "storing logs");
-                let (lane, thread) =
-                    raw::start(worker, runtime.clone(), sink, in_flight, Arc::clone(&watermark_us), fail)?;
-                share.lane = Some(lane);
-                threads.push(thread);
-                logs.push(health);
-            }
+            let lanes = Lanes { runtime, pace: &pace, watermark_us: &watermark_us, cancel: &cancel, failure: &failure };
+            logs = lanes.open(&storage.store, &mut shares, &mut threads)?;
         }
         let hop = job.windows_file.as_ref().map(|(_, hop)| *hop);
         if leads {
@@ -278,6 +268,39 @@ async fn raw_positions(store: &StoreConfig) -> Result<Positions, SinkError> {
     let stored = smartlog_sinks::positions(store).await?;
     let of_logs = stored.into_iter().filter(|position| position.sink == LOGS);
     Ok(of_logs.filter_map(|position| Some((position.partition, position.next_offset?))).collect())
+}
+
+/// What the raw lanes of all workers share.
+struct Lanes<'a> {
+    runtime: &'a tokio::runtime::Handle,
+    pace: &'a Pace,
+    watermark_us: &'a Arc<AtomicI64>,
+    cancel: &'a CancellationToken,
+    failure: &'a Failure,
+}
+
+impl Lanes<'_> {
+    /// Gives every worker a lane to the store's log sink; the sinks' health, by worker.
+    fn open(
+        &self,
+        store: &StoreConfig,
+        shares: &mut [Share],
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> anyhow::Result<Vec<Health>> {
+        let mut healths = Vec::new();
+        for (worker, share) in shares.iter_mut().enumerate() {
+            let health = Health::new();
+            let sink = smartlog_sinks::log_sink(store, health.clone(), self.cancel.clone())?;
+            let in_flight = Arc::clone(&self.pace.in_flight_bytes);
+            let fail = sink_failure(self.failure, "storing logs");
+            let (lane, thread) =
+                raw::start(worker, self.runtime.clone(), sink, in_flight, Arc::clone(self.watermark_us), fail)?;
+            share.lane = Some(lane);
+            threads.push(thread);
+            healths.push(health);
+        }
+        Ok(healths)
+    }
 }
 
 /// A worker that panics ends everything: the others would wait for it for ever.

@@ -70,7 +70,7 @@ impl Queue {
         let count = usize::try_from(count).unwrap_or(0).min(most);
         let mut messages = Vec::with_capacity(count);
         let mut notices = Vec::new();
-        let mut last: Option<(*mut sys::rd_kafka_topic_t, i32, Option<(u32, i64)>)> = None;
+        let mut last = None;
         for message in self.buffer[..count].iter().filter_map(|message| NonNull::new(*message)) {
             // SAFETY: librdkafka handed the message over to us, valid until we destroy it.
             let head = unsafe { message.as_ref() };

@@ -15,6 +15,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::scheduling::Activator;
 
 /// Records taken at a time: enough to make a batch worthwhile, few enough for ticks to stay on time.
 const RECORDS_PER_POLL: usize = 4096;
@@ -39,7 +40,7 @@ pub fn source<'scope>(
 ) -> StreamVec<'scope, Epoch, Input> {
     let scope = assignments.scope();
     let (index, peers) = (scope.index(), scope.peers());
-    let mut builder = OperatorBuilder::new("source".to_owned(), scope.clone());
+    let mut builder = OperatorBuilder::new("source".to_owned(), scope);
     // The output's times come from the source's own capability.
     let mut assignments = builder.new_input_connection(assignments, Pipeline, []);
     let (output, stream) = builder.new_output_connection([]);
@@ -47,80 +48,107 @@ pub fn source<'scope>(
     let info = builder.operator_info();
     let activator = scope.activator_for(Rc::clone(&info.address));
     let waker = scope.worker().sync_activator_for(info.address.to_vec());
-    let mut reader = reader(Arc::new(move || {
+    let reader = reader(Arc::new(move || {
         // The worker is gone when this fails: nobody is left to wake.
         let _ = waker.activate();
     }));
+    let together = Together::new(pace.clone(), live);
+    let mut source = match reader {
+        Ok(reader) => Some(Source { reader, together, pace, activator, any: false }),
+        Err(error) => {
+            fail(error);
+            None
+        }
+    };
     builder.build_reschedule(move |mut capabilities| {
-        let mut capability: Option<Capability<Epoch>> = capabilities.pop();
-        let mut slots = 0;
-        let mut together = Together::new(pace.clone(), live);
+        let mut capability = capabilities.pop().filter(|_| source.is_some());
         move |frontiers| {
-            let Some(cap) = capability.as_mut() else { return false };
-            let mut step = || -> anyhow::Result<bool> {
-                let reader = reader.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-                let mut output = output.activate();
-                let mut fresh = Vec::new();
-                assignments.for_each(|at, data| {
-                    // What was ordered in an epoch happens in it or later: seeds and plan come first.
-                    if let Some(epoch) = at.least().filter(|epoch| *epoch > cap.time()) {
-                        cap.downgrade(epoch);
-                    }
-                    fresh.extend(data.drain(..).filter(|a: &Assignment| owner(&a.source, peers) == index));
-                });
-                if !fresh.is_empty() {
-                    reader.assign(&fresh)?;
-                    slots += fresh.len();
-                    output.session(cap).give(Input::Partitions(reader.partitions()));
+            let (Some(cap), Some(source)) = (&mut capability, &mut source) else { return false };
+            let mut fresh = Vec::new();
+            assignments.for_each(|at, data| {
+                // What was ordered in an epoch happens in it or later: seeds and plan come first.
+                if let Some(epoch) = at.least().filter(|epoch| *epoch > cap.time()) {
+                    cap.downgrade(epoch);
                 }
-                let mut more = true;
-                let stop = pace.stop.load(Ordering::Relaxed);
-                for _ in 0..POLLS_PER_TURN {
-                    if stop || !more || !pace.has_room() {
-                        break;
-                    }
-                    match reader.poll(RECORDS_PER_POLL)? {
-                        Some(records) => output.session(cap).give(Input::Records(records)),
-                        None => more = false,
-                    }
-                }
-                let now_us = wall_us();
-                let epoch = pace.epoch_at(now_us).max(*cap.time());
-                let partitions = reader.partitions();
-                let all_assigned = frontiers[0].is_empty();
-                let over = all_assigned && partitions.iter().all(|p| p.ended);
-                if over || stop || epoch > *cap.time() {
-                    together.keep(&mut **reader, &partitions)?;
-                    if slots > 0 {
-                        output.session(cap).give(Input::Close { partitions, wall_us: now_us });
-                    }
-                    cap.downgrade(&epoch.max(*cap.time() + 1));
-                }
-                if over || stop {
-                    return Ok(true);
-                }
-                if !pace.has_room() {
-                    pace.stalls.fetch_add(1, Ordering::Relaxed);
-                    activator.activate_after(ROOM_CHECK);
-                } else if more && slots > 0 {
-                    activator.activate();
-                }
-                activator.activate_after(pace.rest_of_epoch(now_us));
-                Ok(false)
-            };
-            match step() {
-                Ok(false) => true,
-                Ok(true) => {
-                    capability = None;
-                    false
-                }
-                Err(error) => {
-                    fail(error);
-                    capability = None;
-                    false
-                }
+                fresh.extend(data.drain(..).filter(|a: &Assignment| owner(&a.source, peers) == index));
+            });
+            let mut output = output.activate();
+            let mut give = |cap: &Capability<Epoch>, input| output.session(cap).give(input);
+            let over = source.turn(cap, &fresh, frontiers[0].is_empty(), &mut give).unwrap_or_else(|error| {
+                fail(error);
+                true
+            });
+            if over {
+                capability = None;
             }
+            !over
         }
     });
     stream
+}
+
+struct Source {
+    reader: Box<dyn Reader>,
+    together: Together,
+    pace: Pace,
+    activator: Activator,
+    /// Whether there is any partition to read.
+    any: bool,
+}
+
+impl Source {
+    /// One turn: takes assignments, reads while there is room, closes the epoch when its time is over. Whether nothing
+    /// will ever come again. `all_assigned`: no more assignments will come.
+    fn turn(
+        &mut self,
+        cap: &mut Capability<Epoch>,
+        fresh: &[Assignment],
+        all_assigned: bool,
+        give: &mut dyn FnMut(&Capability<Epoch>, Input),
+    ) -> anyhow::Result<bool> {
+        if !fresh.is_empty() {
+            self.reader.assign(fresh)?;
+            self.any = true;
+            give(cap, Input::Partitions(self.reader.partitions()));
+        }
+        let stop = self.pace.stop.load(Ordering::Relaxed);
+        let more = !stop && self.read(cap, give)?;
+        let now_us = wall_us();
+        let epoch = self.pace.epoch_at(now_us).max(*cap.time());
+        let partitions = self.reader.partitions();
+        let over = stop || (all_assigned && partitions.iter().all(|p| p.ended));
+        if over || epoch > *cap.time() {
+            self.together.keep(&mut *self.reader, &partitions)?;
+            if self.any {
+                give(cap, Input::Close { partitions, wall_us: now_us });
+            }
+            cap.downgrade(&epoch.max(*cap.time() + 1));
+        }
+        if !self.pace.has_room() {
+            self.pace.stalls.fetch_add(1, Ordering::Relaxed);
+            self.activator.activate_after(ROOM_CHECK);
+        } else if more && self.any {
+            self.activator.activate();
+        }
+        self.activator.activate_after(self.pace.rest_of_epoch(now_us));
+        Ok(over)
+    }
+
+    /// Reads a few batches; whether there may be more.
+    fn read(
+        &mut self,
+        cap: &Capability<Epoch>,
+        give: &mut dyn FnMut(&Capability<Epoch>, Input),
+    ) -> anyhow::Result<bool> {
+        for _ in 0..POLLS_PER_TURN {
+            if !self.pace.has_room() {
+                break;
+            }
+            match self.reader.poll(RECORDS_PER_POLL)? {
+                Some(records) => give(cap, Input::Records(records)),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
 }
