@@ -10,6 +10,11 @@ FEATURES ?= --all-features
 SERVICES ?=
 # More options for cargo test: `make test ARGS="-- --nocapture clock"`.
 ARGS ?=
+# What to measure: `make bench BENCH="--bench pipeline -- live"`, and how much: QUICK=1 only shows that it works.
+BENCH ?=
+QUICK ?=
+ROUNDS ?=
+LOGS ?=
 # A build server must not change Cargo.lock.
 LOCKED := $(if $(CI),--locked)
 FUZZ_SECONDS ?= 60
@@ -45,7 +50,10 @@ fmt: ## formats the code
 docs: ## the API documentation; broken links are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps $(LOCKED) $(PACKAGES) $(FEATURES)
 
-bench: ## the criterion benchmarks, beside real services; BENCH="--bench parse" picks one
+# A broker for speed; the tests' one starts quickly and stays small.
+bench: export SMARTLOG_KAFKA_JVM ?= -Xms1g -Xmx1g -XX:+UseParallelGC
+bench: ## what the program reaches, one table, each limit measured beside it (docs/BENCHMARKS.md); QUICK=1 for a try
+	SMARTLOG_BENCH_QUICK=$(QUICK) SMARTLOG_BENCH_ROUNDS=$(ROUNDS) SMARTLOG_BENCH_LOGS=$(LOGS) \
 	scripts/with-services $(or $(SERVICES),kafka postgres) -- cargo bench $(LOCKED) -p smartlog-benches $(BENCH)
 
 coverage: ## line coverage of the tests, as HTML in the build folder
