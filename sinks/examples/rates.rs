@@ -23,8 +23,8 @@ use tokio_postgres::Client;
 
 const T0: i64 = 1_768_471_200;
 /// Rows of one measured stretch.
-const ROWS: i64 = 400_000;
-const ROUNDS: usize = 5;
+const ROWS: i64 = 200_000;
+const ROUNDS: usize = 3;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {

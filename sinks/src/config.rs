@@ -69,14 +69,14 @@ impl StoreConfig {
 /// Which store a URL means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    Postgres(PostgresUrl),
+    Postgres(Box<PostgresUrl>),
     Sqlite(PathBuf),
 }
 
 impl Target {
     pub fn parse(url: &str) -> Result<Self, SinkError> {
         match url.split_once(':') {
-            Some(("postgres" | "postgresql", _)) => PostgresUrl::parse(url).map(Target::Postgres),
+            Some(("postgres" | "postgresql", _)) => Ok(Target::Postgres(Box::new(PostgresUrl::parse(url)?))),
             Some(("sqlite", file)) if !file.is_empty() => {
                 Ok(Target::Sqlite(PathBuf::from(file.strip_prefix("//").unwrap_or(file))))
             }
@@ -228,7 +228,7 @@ mod tests {
 
     fn postgres(url: &str) -> PostgresUrl {
         match Target::parse(url) {
-            Ok(Target::Postgres(url)) => url,
+            Ok(Target::Postgres(url)) => *url,
             other => panic!("{other:?}"),
         }
     }
@@ -251,7 +251,7 @@ mod tests {
             format!("postgres://me:{CANARY}@/db"),
             format!("postgres://:{CANARY}@host/db"),
             format!("mysql://me:{CANARY}@host/db"),
-            format!("{CANARY}"),
+            CANARY.to_owned(),
             format!("host=h password={CANARY}"),
             "sqlite:".into(),
         ];

@@ -85,7 +85,7 @@ pub fn state_store(
 ) -> Result<Box<dyn StateStore>, SinkError> {
     let patience = Patience { health, cancel };
     Ok(match Target::parse(&config.url)? {
-        Target::Postgres(url) => Box::new(postgres::PostgresState::new(url, config, patience)),
+        Target::Postgres(url) => Box::new(postgres::PostgresState::new(*url, config, patience)),
         Target::Sqlite(file) => Box::new(sqlite::SqliteState::new(file, config, patience)),
     })
 }
@@ -101,7 +101,7 @@ pub fn log_sink(
 ) -> Result<Box<dyn LogSink>, SinkError> {
     let patience = Patience { health, cancel };
     Ok(match Target::parse(&config.url)? {
-        Target::Postgres(url) => Box::new(postgres::PostgresLogs::new(url, config, patience)),
+        Target::Postgres(url) => Box::new(postgres::PostgresLogs::new(*url, config, patience)),
         Target::Sqlite(file) => Box::new(sqlite::SqliteLogs::new(file, patience)),
     })
 }

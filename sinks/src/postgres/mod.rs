@@ -11,6 +11,8 @@ mod days;
 mod logs;
 mod session;
 mod state;
+#[cfg(feature = "tls")]
+mod tls;
 mod types;
 
 pub(crate) use admin::{accept_topic, counts, expire, forget, migrate, positions, set_start};

@@ -251,7 +251,7 @@ fn prepare_insert<'a>(
     transaction: &'a Transaction<'_>,
     rows: usize,
 ) -> rusqlite::Result<CachedStatement<'a>> {
-    let one = format!("({})", vec!["?"; COLUMNS].join(", "));
+    let one = format!("({})", ["?"; COLUMNS].join(", "));
     transaction.prepare_cached(&format!(
         "INSERT INTO logs (timestamp, level, service, host, message, metadata, kafka_topic, kafka_partition,
                 kafka_offset, shape) VALUES {}",

@@ -1,5 +1,6 @@
 //! One bench for both stores: a database of its own for each test, and plain SQL to look at what is in it.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use smartlog_sinks::{CancellationToken, Health, LogSink, StateStore, StoreConfig};
 use std::time::Duration;
