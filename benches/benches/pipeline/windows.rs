@@ -9,6 +9,9 @@ use crate::truth::{HOP, Truth};
 use crate::workload::Workload;
 use anyhow::ensure;
 
+/// Logs that take no time: what a run takes is its start and its end.
+const ALMOST_NOTHING: u64 = 1_000;
+
 /// Millions of logs a second, one value a round.
 type Rates = Vec<f64>;
 
@@ -32,7 +35,10 @@ impl Runs {
 pub fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let workload = Workload::bench_job(bench.logs);
     let (topic, truth) = bench.topic("windows", &workload)?;
+    let almost_nothing = Workload::bench_job(ALMOST_NOTHING);
+    let (small, small_truth) = bench.topic("start", &almost_nothing)?;
     let [mut drain_1, mut drain_2, mut windows_1, mut windows_2]: [Runs; 4] = Default::default();
+    let [mut drain_start, mut windows_start]: [Vec<f64>; 2] = Default::default();
     // The broker compiles its code and the kernel caches the topic.
     drained(bench, (&topic, bench.logs), 2, "warming up")?;
     for round in 1..=bench.rounds {
@@ -43,6 +49,8 @@ pub fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
             drains.push(bench.logs, drained(bench, (&topic, bench.logs), threads, &round)?);
             windows.push(bench.logs, windowed(bench, (&topic, &truth), threads, &round)?);
         }
+        drain_start.push(milliseconds(drained(bench, (&small, ALMOST_NOTHING), 2, &round)?));
+        windows_start.push(milliseconds(windowed(bench, (&small, &small_truth), 2, &round)?));
     }
     let against = |name: &str, bar, ours: &Runs, limit: &Runs| {
         Figure::ratio(
@@ -66,6 +74,8 @@ pub fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         Figure::plain("peak memory, drain, 2 threads", Bar::Shown, "MiB", drain_2.peak_mib.clone()),
         cost("processor time a log, windows, 2 workers", &windows_2),
         cost("processor time a log, drain, 2 threads", &drain_2),
+        Figure::plain("start to end with 1,000 logs, windows, 2 workers", Bar::Shown, "ms", windows_start),
+        Figure::plain("start to end with 1,000 logs, drain, 2 threads", Bar::Shown, "ms", drain_start),
     ])
 }
 
@@ -125,6 +135,10 @@ fn windowed(
     let cost = bench.run(topic, &arguments)?.finish()?;
     truth.check(&file)?;
     Ok(cost)
+}
+
+fn milliseconds(cost: Cost) -> f64 {
+    cost.wall.as_secs_f64() * 1e3
 }
 
 /// Quotients, round by round: what disturbs one round disturbs both of its runs.
