@@ -6,11 +6,15 @@
 //! ```
 
 mod admin;
+mod aggregates;
 mod copy;
 mod days;
+mod episodes;
 mod logs;
 mod session;
+mod snapshot;
 mod state;
+mod statements;
 #[cfg(feature = "tls")]
 mod tls;
 mod types;

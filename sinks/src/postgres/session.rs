@@ -139,37 +139,41 @@ pub(crate) fn describe(error: &Error) -> String {
 
 /// Sorts an error of PostgreSQL by who must act.
 pub(crate) fn classify(store: &str, doing: &str, error: &Error) -> SinkError {
-    let fault = |advice: &str| Fault {
+    let (kind, advice) = error.code().map_or((SinkError::Transient as Kind, WAITING), verdict);
+    kind(Fault {
         store: store.to_owned(),
         doing: doing.to_owned(),
         found: describe(error),
         advice: advice.to_owned(),
-    };
-    let Some(state) = error.code() else {
-        return SinkError::Transient(fault("waiting for the server, then trying again"));
-    };
+    })
+}
+
+type Kind = fn(Fault) -> SinkError;
+
+const WAITING: &str = "waiting for the server, then trying again";
+
+/// What an SQLSTATE means for us, and what to do.
+fn verdict(state: &SqlState) -> (Kind, &'static str) {
     match (state, &state.code()[..2]) {
         (&SqlState::DISK_FULL, _) => {
-            SinkError::Transient(fault("its disk is full: make room there, writing goes on by itself"))
+            (SinkError::Transient, "its disk is full: make room there, writing goes on by itself")
         }
         (&SqlState::TOO_MANY_CONNECTIONS, _) => {
-            SinkError::Transient(fault("raise its max_connections or use fewer workers; trying again"))
+            (SinkError::Transient, "raise its max_connections or use fewer workers; trying again")
+        }
+        (&SqlState::INSUFFICIENT_PRIVILEGE, _) => {
+            (SinkError::Fatal, "give this user the rights on the schema and its tables")
         }
         // Refused rows: bad values, broken constraints, limits of the server.
-        (_, "22" | "23" | "54") => SinkError::Poison(fault("the row is refused")),
+        (_, "22" | "23" | "54") => (SinkError::Poison, "the row is refused"),
         (_, "28") => {
-            SinkError::Fatal(fault("set the right user and password in the URL, or let it in (pg_hba.conf)"))
+            (SinkError::Fatal, "set the right user and password in the URL, or let it in (pg_hba.conf)")
         }
-        (_, "3D") => SinkError::Fatal(fault("create the database, or name another")),
-        (_, "3F") => SinkError::Fatal(fault("create the schema that the URL's search_path names")),
-        (&SqlState::INSUFFICIENT_PRIVILEGE, _) => {
-            SinkError::Fatal(fault("give this user the rights on the schema and its tables"))
-        }
-        (_, "42") => {
-            SinkError::Fatal(fault("run `smartlog migrate`; if that does not help, please report it"))
-        }
+        (_, "3D") => (SinkError::Fatal, "create the database, or name another"),
+        (_, "3F") => (SinkError::Fatal, "create the schema that the URL's search_path names"),
+        (_, "42") => (SinkError::Fatal, "run `smartlog migrate`; if that does not help, please report it"),
         // Connections lost, shut down, failed over or read-only; resources; serialisation; I/O; stale statements.
-        _ => SinkError::Transient(fault("waiting for the server, then trying again")),
+        _ => (SinkError::Transient, WAITING),
     }
 }
 
@@ -236,4 +240,38 @@ pub(crate) fn no_answer(store: &str, doing: &str, found: String) -> SinkError {
         found,
         advice: "look at the server's load and locks, and at the network; trying again".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_of_errors_has_someone_to_act() {
+        let word = |state: &str| {
+            let text = |t: &str| t.to_owned();
+            let (kind, advice) = verdict(&SqlState::from_code(state));
+            match kind(Fault { store: text(""), doing: text(""), found: text(""), advice: text(advice) }) {
+                SinkError::Transient(_) => "wait",
+                SinkError::Poison(_) => "row",
+                SinkError::Fatal(_) => "stop",
+                SinkError::Fenced { .. } => "fenced",
+            }
+        };
+        // Lost, refused, shut down, crashed, starting; serialisation, deadlock; memory, connections; read-only
+        // standby; cancelled; I/O; internal.
+        for state in [
+            "08006", "08001", "57P01", "57P02", "57P03", "40001", "40P01", "53200", "53300", "53100",
+            "25006", "57014", "58030", "XX000", "55P03", "0A000", "26000",
+        ] {
+            assert_eq!(word(state), "wait", "{state}");
+        }
+        for state in ["22021", "22P02", "22P05", "22001", "22008", "23502", "23514", "54000", "54001"] {
+            assert_eq!(word(state), "row", "{state}");
+        }
+        for state in ["28P01", "28000", "3D000", "3F000", "42501", "42P01"] {
+            assert_eq!(word(state), "stop", "{state}");
+        }
+        assert!(verdict(&SqlState::DISK_FULL).1.contains("disk is full"));
+    }
 }

@@ -82,19 +82,19 @@ pub(crate) async fn set_start(file: &Path, sink: String, start: Positions) -> Re
 }
 
 pub(crate) async fn accept_topic(file: &Path, topic: String) -> Result<u64, SinkError> {
-    let store = crate::config::sqlite_name(file);
-    let failed = move |error: rusqlite::Error| classify(&store, "accept a re-created topic", &error);
     let writer = Writer::of(file).await?;
+    let store = writer.store.clone();
     let job = move |connection: &mut Connection| {
-        let transaction = super::state::begin(connection).map_err(&failed)?;
+        let failed = |error: rusqlite::Error| classify(&store, "accept a re-created topic", &error);
+        let transaction = super::state::begin(connection).map_err(failed)?;
         let dropped =
-            transaction.execute("DELETE FROM sink_positions WHERE topic = ?1", [&topic]).map_err(&failed)?;
+            transaction.execute("DELETE FROM sink_positions WHERE topic = ?1", [&topic]).map_err(failed)?;
         let state: Vec<(String, String)> = transaction
             .prepare("SELECT pipeline, partition_clocks FROM pipeline_state")
             .and_then(|mut s| s.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
-            .map_err(&failed)?;
+            .map_err(failed)?;
         for (pipeline, clocks) in state {
-            let mut partitions = read_partition_clocks("sqlite", &clocks)?;
+            let mut partitions = read_partition_clocks(&store, &clocks)?;
             partitions.retain(|partition, _| partition.topic != topic);
             let clocks = write_partition_clocks(&ClockState { partitions, ..ClockState::default() });
             transaction
@@ -102,9 +102,9 @@ pub(crate) async fn accept_topic(file: &Path, topic: String) -> Result<u64, Sink
                     "UPDATE pipeline_state SET partition_clocks = ?2, holder = NULL WHERE pipeline = ?1",
                     [pipeline, clocks],
                 )
-                .map_err(&failed)?;
+                .map_err(failed)?;
         }
-        transaction.commit().map_err(&failed)?;
+        transaction.commit().map_err(failed)?;
         Ok(dropped as u64)
     };
     writer.run(Turn::Plain, job).await

@@ -8,7 +8,9 @@
 //! ```
 
 mod admin;
+mod episodes;
 mod logs;
+mod snapshot;
 mod state;
 mod writer;
 
@@ -52,5 +54,34 @@ pub(crate) fn classify(store: &str, doing: &str, error: &rusqlite::Error) -> Sin
             SinkError::Fatal(fault("restore the file from a backup, or move it away to begin anew"))
         }
         _ => SinkError::Fatal(fault("this is a fault of the program or of the file: please report it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(sql: &str) -> SinkError {
+        let connection = rusqlite::Connection::open_in_memory().expect("opens");
+        classify("sqlite:x", "write logs", &connection.execute_batch(sql).expect_err("fails"))
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for_and_named() {
+        let fill = "PRAGMA max_page_count = 3; CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000))";
+        let error = failure(fill);
+        assert!(error.is_transient());
+        assert_eq!(
+            error.to_string(),
+            "sqlite:x: cannot write logs: database or disk is full; \
+             the disk is full: make room, writing goes on by itself"
+        );
+    }
+
+    #[test]
+    fn errors_are_sorted_by_who_must_act() {
+        let refused = failure("CREATE TABLE t (x INTEGER) STRICT; INSERT INTO t VALUES ('text')");
+        assert!(matches!(refused, SinkError::Poison(_)), "{refused}");
+        assert!(matches!(failure("SELECT * FROM nowhere"), SinkError::Fatal(_)));
     }
 }

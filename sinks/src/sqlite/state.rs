@@ -1,25 +1,19 @@
 //! The aggregates of one pipeline in SQLite.
 
 use super::classify;
+use super::episodes::write_episodes;
+use super::snapshot::take_over;
 use super::writer::{Turn, Writer};
 use crate::config::{StoreConfig, sqlite_name};
-use crate::episode::{
-    EpisodeRow, MODEL_VERSION_CHARS, SERVICE_CHARS, event_json, json_or_string, micros, storable,
-};
+use crate::episode::{SERVICE_CHARS, micros, storable};
 use crate::error::{Fault, SinkError};
-use crate::plan::{Held, Move, StatePlan, fenced_position, never_poison, not_open};
+use crate::plan::{Held, Move, StatePlan, fenced_position, never_poison, not_open, write_partition_clocks};
 use crate::retry::Patience;
 use crate::{AGGREGATES, StateStore};
 use async_trait::async_trait;
-use compact_str::CompactString;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
-use smartlog_schema::anomaly::{Episode, EpisodeKey};
-use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, Snapshot};
-use smartlog_schema::position::{Positions, TopicPartition};
-use smartlog_schema::sums::Sums;
-use smartlog_schema::window::HOUR;
-use std::collections::BTreeMap;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use smartlog_schema::commit::{EpochCommit, Snapshot};
+use smartlog_schema::position::TopicPartition;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,7 +51,7 @@ impl SqliteState {
     /// One attempt to take the lease and read what is there.
     async fn try_open(&self) -> Result<(Opened, Snapshot), SinkError> {
         let writer = Writer::of(&self.file).await?;
-        let lease = self.take_lease()?;
+        let lease = self.take_lease(&writer)?;
         let (store, pipeline, max_lateness_us) =
             (self.store.clone(), self.pipeline.clone(), self.max_lateness_us);
         let (held, snapshot) = writer
@@ -66,8 +60,10 @@ impl SqliteState {
         Ok((Opened { writer, held, _lease: lease }, snapshot))
     }
 
-    fn take_lease(&self) -> Result<File, SinkError> {
-        let path = PathBuf::from(format!("{}.lock", self.file.display()));
+    fn take_lease(&self, writer: &Writer) -> Result<File, SinkError> {
+        let mut path = writer.file.clone().into_os_string();
+        path.push(".lock");
+        let path = PathBuf::from(path);
         let fault = |found: String, advice: &str| Fault {
             store: self.store.clone(),
             doing: format!("take the lease of pipeline {:?}", self.pipeline),
@@ -130,154 +126,6 @@ pub(super) fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-// ---------------------------------------------------------------------------------------------------- opening
-
-fn take_over(
-    connection: &mut Connection,
-    store: &str,
-    pipeline: &str,
-    max_lateness_us: i64,
-) -> Result<(Held, Snapshot), SinkError> {
-    const DOING: &str = "read the stored state";
-    let failed = |error: rusqlite::Error| classify(store, DOING, &error);
-    let transaction = begin(connection).map_err(failed)?;
-    let owner: Option<String> = transaction
-        .query_row("SELECT pipeline FROM pipeline_state WHERE pipeline <> ?1", [pipeline], |row| row.get(0))
-        .optional()
-        .map_err(failed)?;
-    if let Some(owner) = owner {
-        return Err(crate::plan::another_pipeline(store, pipeline, &owner));
-    }
-    let holder: i64 = rand::random();
-    transaction
-        .execute(
-            "INSERT INTO pipeline_state (pipeline, sequence, holder, event_seq, epoch) VALUES (?1, 1, ?2, 0, 0)
-             ON CONFLICT (pipeline) DO UPDATE SET sequence = sequence + 1, holder = excluded.holder",
-            params![pipeline, holder],
-        )
-        .map_err(failed)?;
-    let (held, snapshot) = read_snapshot(&transaction, store, pipeline, holder, max_lateness_us)?;
-    transaction.commit().map_err(failed)?;
-    Ok((held, snapshot))
-}
-
-fn read_snapshot(
-    transaction: &Transaction<'_>,
-    store: &str,
-    pipeline: &str,
-    holder: i64,
-    max_lateness_us: i64,
-) -> Result<(Held, Snapshot), SinkError> {
-    let failed = |error: rusqlite::Error| classify(store, "read the stored state", &error);
-    let (sequence, event_seq, clock, partition_clocks) = transaction
-        .query_row(
-            "SELECT sequence, event_seq, clock_us, watermark_us, wall_us, partition_clocks FROM pipeline_state
-             WHERE pipeline = ?1",
-            [pipeline],
-            |row| {
-                let clock: (Option<i64>, Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?, row.get(4)?);
-                Ok((row.get(0)?, row.get(1)?, clock, row.get::<_, String>(5)?))
-            },
-        )
-        .map_err(failed)?;
-    let clock = match clock {
-        (Some(clock_us), Some(watermark_us), Some(wall_us)) => Some(ClockState {
-            clock_us,
-            watermark_us,
-            wall_us,
-            partitions: crate::plan::read_partition_clocks(store, &partition_clocks)?,
-        }),
-        _ => None,
-    };
-    let (positions, fingerprints) = read_positions(transaction).map_err(failed)?;
-    let settled_before = clock.as_ref().map_or(i64::MIN, |c| c.clock_us.saturating_sub(max_lateness_us));
-    let episodes = read_episodes(transaction, settled_before).map_err(failed)?;
-    let snapshot = Snapshot {
-        fingerprints,
-        clock,
-        seconds: read_seconds(transaction).map_err(failed)?,
-        detectors: read_detectors(transaction).map_err(failed)?,
-        episodes: episodes.into_iter().map(|row| row.read(store)).collect::<Result<_, _>>()?,
-        positions: positions.clone(),
-    };
-    let held = Held { holder, sequence, event_seq, positions, forgotten_before: i64::MIN };
-    Ok((held, snapshot))
-}
-
-fn read_positions(
-    transaction: &Transaction<'_>,
-) -> rusqlite::Result<(Positions, BTreeMap<TopicPartition, Fingerprint>)> {
-    let mut statement = transaction.prepare(
-        "SELECT topic, partition, next_offset, record_time_ms, payload_hash FROM sink_positions
-         WHERE sink = ?1 AND next_offset IS NOT NULL",
-    )?;
-    let (mut positions, mut fingerprints) = (Positions::new(), BTreeMap::new());
-    let mut rows = statement.query([AGGREGATES])?;
-    while let Some(row) = rows.next()? {
-        let partition = TopicPartition::new(row.get::<_, String>(0)?, row.get(1)?);
-        if let (Some(record_time_ms), Some(payload_hash)) = (row.get(3)?, row.get(4)?) {
-            fingerprints.insert(partition.clone(), Fingerprint { record_time_ms, payload_hash });
-        }
-        positions.insert(partition, row.get(2)?);
-    }
-    Ok((positions, fingerprints))
-}
-
-fn read_seconds(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(CompactString, i64, Sums)>> {
-    let mut statement = transaction.prepare(
-        "SELECT service, second, logs, errors, message_chars FROM window_state ORDER BY service, second",
-    )?;
-    let read = |row: &Row<'_>| {
-        let sums = Sums { logs: row.get(2)?, errors: row.get(3)?, message_chars: row.get(4)? };
-        Ok((CompactString::from(row.get_ref(0)?.as_str()?), row.get(1)?, sums))
-    };
-    statement.query_map([], read)?.collect()
-}
-
-fn read_detectors(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(CompactString, Vec<u8>)>> {
-    let mut statement = transaction.prepare("SELECT service, state FROM baseline_state ORDER BY service")?;
-    let read = |row: &Row<'_>| Ok((CompactString::from(row.get_ref(0)?.as_str()?), row.get(1)?));
-    statement.query_map([], read)?.collect()
-}
-
-/// Episodes that are not closed, and closed ones that ended at or after `settled_before` (microseconds).
-fn read_episodes(transaction: &Transaction<'_>, settled_before: i64) -> rusqlite::Result<Vec<EpisodeRow>> {
-    let mut statement = transaction.prepare(
-        "SELECT service, anomaly_type, first_raised_at, status, severity, revision, detected_at, started_at, last_seen,
-                ended_at, metric_value, threshold, baseline, peak_value, score, model_version, description,
-                explanation, provenance
-         FROM anomalies
-         WHERE status IN ('provisional', 'open') OR coalesce(ended_at, last_seen) >= ?1
-         ORDER BY coalesce(service, ''), anomaly_type, first_raised_at",
-    )?;
-    let read = |row: &Row<'_>| {
-        Ok(EpisodeRow {
-            service: row.get(0)?,
-            anomaly_type: row.get(1)?,
-            first_raised_at: row.get(2)?,
-            status: row.get(3)?,
-            severity: row.get(4)?,
-            revision: row.get(5)?,
-            detected_at: row.get(6)?,
-            started_at: row.get(7)?,
-            last_seen: row.get(8)?,
-            ended_at: row.get(9)?,
-            metric_value: row.get(10)?,
-            threshold: row.get(11)?,
-            baseline: row.get(12)?,
-            peak_value: row.get(13)?,
-            score: row.get(14)?,
-            model_version: row.get(15)?,
-            description: row.get(16)?,
-            explanation: row.get(17)?,
-            provenance: row.get(18)?,
-        })
-    };
-    statement.query_map([settled_before], read)?.collect()
-}
-
-// ------------------------------------------------------------------------------------------------- committing
-
 fn apply(
     connection: &mut Connection,
     store: &str,
@@ -318,7 +166,7 @@ fn fence(transaction: &Transaction<'_>, pipeline: &str, plan: &StatePlan) -> rus
         plan.clock.clock_us,
         plan.clock.watermark_us,
         plan.clock.wall_us,
-        crate::plan::write_partition_clocks(&plan.clock),
+        write_partition_clocks(&plan.clock),
         pipeline,
         plan.before.sequence,
         plan.before.holder,
@@ -440,125 +288,15 @@ fn add_hourly(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Resu
     Ok(())
 }
 
-fn drop_empty_hour(transaction: &Transaction<'_>, hour: i64, service: &str) -> rusqlite::Result<()> {
+pub(super) fn drop_empty_hour(
+    transaction: &Transaction<'_>,
+    hour: i64,
+    service: &str,
+) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare_cached(
         "DELETE FROM hourly_metrics
          WHERE hour = ?1 AND service = ?2 AND log_count = 0 AND error_count = 0 AND anomaly_count = 0",
     )?;
     statement.execute(params![micros(hour), service])?;
     Ok(())
-}
-
-// --------------------------------------------------------------------------------------------------- episodes
-
-fn write_episodes(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Result<()> {
-    let mut started_before = Vec::new();
-    let mut ids: BTreeMap<&EpisodeKey, i64> = BTreeMap::new();
-    for (key, episode) in plan.episodes() {
-        let stored = stored_episode(transaction, key)?;
-        if let Some((_, started_at)) = stored {
-            started_before.push((key.clone(), crate::episode::seconds(started_at)));
-        }
-        ids.insert(key, write_episode(transaction, stored.map(|(id, _)| id), episode)?);
-    }
-    append_events(transaction, plan, &ids)?;
-    for (hour, service) in plan.recounts(&started_before) {
-        recount_hour(transaction, hour, &storable(&service, SERVICE_CHARS))?;
-    }
-    Ok(())
-}
-
-/// Id and `started_at` (microseconds) of an episode that is stored already.
-fn stored_episode(transaction: &Transaction<'_>, key: &EpisodeKey) -> rusqlite::Result<Option<(i64, i64)>> {
-    let mut statement = transaction.prepare_cached(
-        "SELECT id, started_at FROM anomalies
-         WHERE coalesce(service, '') = ?1 AND anomaly_type = ?2 AND first_raised_at = ?3",
-    )?;
-    let service = storable(key.service.as_deref().unwrap_or_default(), SERVICE_CHARS);
-    let key = params![service, key.anomaly_type.as_str(), micros(key.first_raised_at)];
-    statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()
-}
-
-/// Inserts the episode, or updates the row `id`; gives the row's id.
-fn write_episode(transaction: &Transaction<'_>, id: Option<i64>, episode: &Episode) -> rusqlite::Result<i64> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO anomalies (id, service, anomaly_type, first_raised_at, status, severity, revision, detected_at,
-                started_at, last_seen, ended_at, metric_value, threshold, baseline, peak_value, score, model_version,
-                description, explanation, provenance)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
-         ON CONFLICT (id) DO UPDATE SET status = excluded.status, severity = excluded.severity,
-                revision = excluded.revision, detected_at = excluded.detected_at, started_at = excluded.started_at,
-                last_seen = excluded.last_seen, ended_at = excluded.ended_at, metric_value = excluded.metric_value,
-                threshold = excluded.threshold, baseline = excluded.baseline, peak_value = excluded.peak_value,
-                score = excluded.score, model_version = excluded.model_version, description = excluded.description,
-                explanation = excluded.explanation, provenance = excluded.provenance,
-                updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
-         RETURNING id",
-    )?;
-    let key = &episode.key;
-    let text = |text: &str| Value::Text(storable(text, usize::MAX).into_owned());
-    let values: [Value; 20] = [
-        id.into(),
-        key.service.as_deref().map(|s| storable(s, SERVICE_CHARS).into_owned()).into(),
-        text(key.anomaly_type.as_str()),
-        micros(key.first_raised_at).into(),
-        text(episode.status.as_str()),
-        text(episode.severity.as_str()),
-        i64::from(episode.revision).into(),
-        episode.detected_at_us.into(),
-        micros(episode.started_at).into(),
-        micros(episode.last_seen).into(),
-        episode.ended_at.map(micros).into(),
-        number(episode.metric_value),
-        number(episode.threshold),
-        number(episode.baseline),
-        number(episode.peak_value),
-        episode.score.map_or(Value::Null, number),
-        episode.model_version.as_deref().map(|v| storable(v, MODEL_VERSION_CHARS).into_owned()).into(),
-        text(&episode.description),
-        text(&json_or_string(&episode.explanation)),
-        text(&json_or_string(&episode.provenance)),
-    ];
-    statement.query_row(rusqlite::params_from_iter(values), |row| row.get(0))
-}
-
-/// SQLite knows no NaN.
-fn number(value: f64) -> Value {
-    if value.is_nan() { Value::Null } else { Value::Real(value) }
-}
-
-fn append_events(
-    transaction: &Transaction<'_>,
-    plan: &StatePlan,
-    ids: &BTreeMap<&EpisodeKey, i64>,
-) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO anomaly_events (seq, anomaly_id, kind, revision, status, reason, clock, episode)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    for (seq, change) in (plan.before.event_seq + 1..).zip(&plan.changes) {
-        let episode = &change.episode;
-        statement.execute(params![
-            seq,
-            ids[&episode.key],
-            change.kind.as_str(),
-            episode.revision,
-            episode.status.as_str(),
-            change.reason.as_deref().map(|reason| storable(reason, usize::MAX)),
-            plan.clock.clock_us,
-            event_json(change),
-        ])?;
-    }
-    Ok(())
-}
-
-fn recount_hour(transaction: &Transaction<'_>, hour: i64, service: &str) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO hourly_metrics (hour, service, anomaly_count)
-         SELECT ?1, ?2, count(*) FROM anomalies
-         WHERE service = ?2 AND started_at >= ?1 AND started_at < ?3 AND status <> 'retracted'
-         ON CONFLICT (hour, service) DO UPDATE SET anomaly_count = excluded.anomaly_count",
-    )?;
-    statement.execute(params![micros(hour), service, micros(hour + HOUR)])?;
-    drop_empty_hour(transaction, hour, service)
 }

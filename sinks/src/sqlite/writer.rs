@@ -43,6 +43,8 @@ pub(crate) enum Turn {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     pub store: String,
+    /// Spelt the one way that all spellings lead to.
+    pub file: PathBuf,
 }
 
 static WRITERS: LazyLock<Mutex<HashMap<PathBuf, Weak<Writer>>>> = LazyLock::new(Mutex::default);
@@ -79,7 +81,7 @@ impl Writer {
             .name("sqlite-writer".into())
             .spawn(move || serve(&for_thread, connection))
             .map_err(|error| broken(&store, &error.to_string()))?;
-        Ok(Writer { shared, store })
+        Ok(Writer { shared, store, file: file.to_owned() })
     }
 
     /// Runs `job` on the writer's connection.

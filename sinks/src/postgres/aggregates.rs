@@ -1,0 +1,205 @@
+//! All of a commit but its episodes, in one round trip.
+
+use super::session::{Answer, begin, execute, send_together};
+use super::statements::Statements;
+use super::types::Micros;
+use crate::AGGREGATES;
+use crate::episode::micros;
+use crate::plan::{Move, StatePlan, write_partition_clocks};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error};
+
+/// How many rows the guarded statements changed.
+pub(super) struct Changed {
+    pub state: u64,
+    pub grown: u64,
+    pub new: u64,
+}
+
+/// The columns of moved positions.
+#[derive(Default)]
+struct MoveColumns<'a> {
+    topics: Vec<&'a str>,
+    partitions: Vec<i32>,
+    next: Vec<i64>,
+    times: Vec<Option<i64>>,
+    hashes: Vec<Option<i64>>,
+    expected: Vec<i64>,
+}
+
+impl<'a> MoveColumns<'a> {
+    fn of(moves: impl Iterator<Item = &'a Move>) -> Self {
+        let mut columns = MoveColumns::default();
+        for step in moves {
+            columns.topics.push(step.partition.topic.as_str());
+            columns.partitions.push(step.partition.partition);
+            columns.next.push(step.next);
+            columns.times.push(step.fingerprint.map(|f| f.record_time_ms));
+            columns.hashes.push(step.fingerprint.map(|f| f.payload_hash));
+            columns.expected.extend(step.expected);
+        }
+        columns
+    }
+}
+
+impl MoveColumns<'_> {
+    /// As the statements take them; `expected` only where there is one.
+    fn values(&self, expected: bool) -> Vec<&(dyn ToSql + Sync)> {
+        let mut values: Vec<&(dyn ToSql + Sync)> =
+            vec![&AGGREGATES, &self.topics, &self.partitions, &self.next, &self.times, &self.hashes];
+        if expected {
+            values.push(&self.expected);
+        }
+        values
+    }
+}
+
+/// The columns of sums.
+#[derive(Default)]
+struct SumColumns<'a> {
+    services: Vec<&'a str>,
+    seconds: Vec<i64>,
+    logs: Vec<i64>,
+    errors: Vec<i64>,
+    chars: Vec<i64>,
+}
+
+impl<'a> SumColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = SumColumns::default();
+        for (service, second, sums) in &plan.seconds {
+            columns.services.push(service);
+            columns.seconds.push(*second);
+            columns.logs.push(sums.logs);
+            columns.errors.push(sums.errors);
+            columns.chars.push(sums.message_chars);
+        }
+        columns
+    }
+}
+
+/// The columns of hourly numbers.
+#[derive(Default)]
+struct HourColumns<'a> {
+    hours: Vec<Micros>,
+    services: Vec<&'a str>,
+    logs: Vec<i64>,
+    errors: Vec<i64>,
+    may_empty: bool,
+}
+
+impl<'a> HourColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = HourColumns::default();
+        for delta in &plan.hourly {
+            columns.hours.push(Micros(micros(delta.hour)));
+            columns.services.push(&delta.service);
+            columns.logs.push(delta.logs);
+            columns.errors.push(delta.errors);
+            columns.may_empty |= delta.logs < 0;
+        }
+        columns
+    }
+}
+
+/// The columns of detector states.
+#[derive(Default)]
+struct DetectorColumns<'a> {
+    kept: Vec<&'a str>,
+    states: Vec<&'a [u8]>,
+    given_up: Vec<&'a str>,
+}
+
+impl<'a> DetectorColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = DetectorColumns::default();
+        for (service, state) in &plan.detectors {
+            match state {
+                Some(state) => {
+                    columns.kept.push(service);
+                    columns.states.push(state);
+                }
+                None => columns.given_up.push(service),
+            }
+        }
+        columns
+    }
+}
+
+/// Begins the transaction and writes all but the episodes, in one round trip.
+pub(super) async fn write_aggregates(
+    client: &Client,
+    statements: &Statements,
+    pipeline: &str,
+    plan: &StatePlan,
+) -> Result<Changed, Error> {
+    let clocks = write_partition_clocks(&plan.clock);
+    let grown = MoveColumns::of(plan.moves.iter().filter(|m| m.expected.is_some()));
+    let new = MoveColumns::of(plan.moves.iter().filter(|m| m.expected.is_none()));
+    let sums = SumColumns::of(plan);
+    let hours = HourColumns::of(plan);
+    let detectors = DetectorColumns::of(plan);
+    let mut answers = vec![begin(client), fence(client, statements, &pipeline, plan, &clocks)];
+    let mut add = |statement, values| answers.push(execute(client, statement, values));
+    if !grown.topics.is_empty() {
+        add(&statements.grow, grown.values(true));
+    }
+    if !new.topics.is_empty() {
+        add(&statements.begin_partition, new.values(false));
+    }
+    if !sums.services.is_empty() {
+        add(
+            &statements.add_seconds,
+            vec![&sums.services, &sums.seconds, &sums.logs, &sums.errors, &sums.chars],
+        );
+    }
+    if plan.may_empty {
+        add(&statements.drop_empty, vec![&sums.services, &sums.seconds]);
+    }
+    if let Some(before) = &plan.forget_seconds_before {
+        add(&statements.forget, vec![before]);
+    }
+    if !hours.hours.is_empty() {
+        add(&statements.add_hourly, vec![&hours.hours, &hours.services, &hours.logs, &hours.errors]);
+    }
+    if hours.may_empty {
+        add(&statements.drop_empty_hours, vec![&hours.hours, &hours.services]);
+    }
+    if !detectors.kept.is_empty() {
+        add(&statements.keep_detectors, vec![&detectors.kept, &detectors.states]);
+    }
+    if !detectors.given_up.is_empty() {
+        add(&statements.give_up_detectors, vec![&detectors.given_up]);
+    }
+    let mut counts = send_together(answers).await?.into_iter().skip(1);
+    let state = counts.next().unwrap_or(0);
+    let mut next_if = |sent: bool| if sent { counts.next().unwrap_or(0) } else { 0 };
+    Ok(Changed { state, grown: next_if(!grown.topics.is_empty()), new: next_if(!new.topics.is_empty()) })
+}
+
+/// Compare-and-set of the commit sequence.
+fn fence<'a>(
+    client: &'a Client,
+    statements: &'a Statements,
+    pipeline: &'a &'a str,
+    plan: &'a StatePlan,
+    clocks: &'a String,
+) -> Answer<'a> {
+    let (before, after, clock) = (&plan.before, &plan.after, &plan.clock);
+    execute(
+        client,
+        &statements.fence,
+        vec![
+            &after.sequence,
+            &after.event_seq,
+            &plan.epoch,
+            &clock.clock_us,
+            &clock.watermark_us,
+            &clock.wall_us,
+            clocks,
+            pipeline,
+            &before.sequence,
+            &before.holder,
+        ],
+    )
+}

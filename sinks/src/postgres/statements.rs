@@ -1,0 +1,151 @@
+//! The statements of a state store, prepared once a session.
+
+use tokio_postgres::{Client, Error, Statement};
+
+pub(super) struct Statements {
+    pub fence: Statement,
+    pub grow: Statement,
+    pub begin_partition: Statement,
+    pub add_seconds: Statement,
+    pub drop_empty: Statement,
+    pub forget: Statement,
+    pub add_hourly: Statement,
+    pub drop_empty_hours: Statement,
+    pub keep_detectors: Statement,
+    pub give_up_detectors: Statement,
+    pub stored_episodes: Statement,
+    pub write_episode: Statement,
+    pub append_events: Statement,
+    pub recount: Statement,
+}
+
+impl Statements {
+    /// Sent together, for a reconnect must be quick.
+    pub async fn prepare(client: &Client) -> Result<Self, Error> {
+        let (fence, grow, begin_partition, add_seconds, drop_empty, forget, add_hourly) = tokio::try_join!(
+            client.prepare(FENCE),
+            client.prepare(GROW),
+            client.prepare(BEGIN_PARTITION),
+            client.prepare(ADD_SECONDS),
+            client.prepare(DROP_EMPTY),
+            client.prepare(FORGET),
+            client.prepare(ADD_HOURLY),
+        )?;
+        let (
+            drop_empty_hours,
+            keep_detectors,
+            give_up_detectors,
+            stored_episodes,
+            write_episode,
+            append_events,
+            recount,
+        ) = tokio::try_join!(
+            client.prepare(DROP_EMPTY_HOURS),
+            client.prepare(KEEP_DETECTORS),
+            client.prepare(GIVE_UP_DETECTORS),
+            client.prepare(STORED_EPISODES),
+            client.prepare(WRITE_EPISODE),
+            client.prepare(APPEND_EVENTS),
+            client.prepare(RECOUNT),
+        )?;
+        Ok(Statements {
+            fence,
+            grow,
+            begin_partition,
+            add_seconds,
+            drop_empty,
+            forget,
+            add_hourly,
+            drop_empty_hours,
+            keep_detectors,
+            give_up_detectors,
+            stored_episodes,
+            write_episode,
+            append_events,
+            recount,
+        })
+    }
+}
+
+const FENCE: &str = "UPDATE pipeline_state SET sequence = $1, event_seq = $2, epoch = $3, clock_us = $4,
+                            watermark_us = $5, wall_us = $6, partition_clocks = $7::text::json, updated_at = now()
+                     WHERE pipeline = $8 AND sequence = $9 AND holder = $10";
+
+const GROW: &str = "UPDATE sink_positions AS p SET next_offset = m.next,
+                            record_time_ms = coalesce(m.record_time_ms, p.record_time_ms),
+                            payload_hash = coalesce(m.payload_hash, p.payload_hash), updated_at = now()
+                     FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+                          AS m (topic, partition, next, record_time_ms, payload_hash, expected)
+                     WHERE p.sink = $1 AND p.topic = m.topic AND p.partition = m.partition
+                       AND p.next_offset = m.expected";
+
+const BEGIN_PARTITION: &str =
+    "INSERT INTO sink_positions (sink, topic, partition, next_offset, record_time_ms, payload_hash)
+                     SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
+                     ON CONFLICT DO NOTHING";
+
+const ADD_SECONDS: &str = "INSERT INTO window_state AS w (service, second, logs, errors, message_chars)
+                     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+                     ON CONFLICT (second, service) DO UPDATE SET logs = w.logs + excluded.logs,
+                            errors = w.errors + excluded.errors,
+                            message_chars = w.message_chars + excluded.message_chars";
+
+const DROP_EMPTY: &str =
+    "DELETE FROM window_state AS w USING unnest($1::text[], $2::bigint[]) AS c (service, second)
+                     WHERE w.second = c.second AND w.service = c.service
+                       AND w.logs = 0 AND w.errors = 0 AND w.message_chars = 0";
+
+const FORGET: &str = "DELETE FROM window_state WHERE second < $1";
+
+const ADD_HOURLY: &str = "INSERT INTO hourly_metrics AS h (hour, service, log_count, error_count)
+                     SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::bigint[], $4::bigint[])
+                     ON CONFLICT (hour, service) DO UPDATE SET log_count = h.log_count + excluded.log_count,
+                            error_count = h.error_count + excluded.error_count";
+
+const DROP_EMPTY_HOURS: &str =
+    "DELETE FROM hourly_metrics AS h USING unnest($1::timestamptz[], $2::text[]) AS c (hour, service)
+                     WHERE h.hour = c.hour AND h.service = c.service
+                       AND h.log_count = 0 AND h.error_count = 0 AND h.anomaly_count = 0";
+
+const KEEP_DETECTORS: &str =
+    "INSERT INTO baseline_state (service, state) SELECT * FROM unnest($1::text[], $2::bytea[])
+                     ON CONFLICT (service) DO UPDATE SET state = excluded.state";
+
+const GIVE_UP_DETECTORS: &str = "DELETE FROM baseline_state WHERE service = ANY ($1::text[])";
+
+const STORED_EPISODES: &str = "SELECT c.at, a.id, a.started_at
+                     FROM unnest($1::text[], $2::text[], $3::timestamptz[]) WITH ORDINALITY
+                          AS c (service, anomaly_type, first_raised_at, at)
+                     JOIN anomalies AS a ON coalesce(a.service, '') = c.service
+                      AND a.anomaly_type = c.anomaly_type AND a.first_raised_at = c.first_raised_at";
+
+const APPEND_EVENTS: &str = "INSERT INTO anomaly_events (seq, anomaly_id, kind, revision, status, reason, clock, episode)
+                     SELECT c.seq, c.anomaly_id, c.kind, c.revision, c.status, c.reason, $7, c.episode::json
+                     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::int[], $5::text[], $6::text[], $8::text[])
+                          AS c (seq, anomaly_id, kind, revision, status, reason, episode)";
+
+const RECOUNT: &str = "INSERT INTO hourly_metrics AS h (hour, service, anomaly_count)
+                     SELECT c.hour, c.service, (
+                         SELECT count(*) FROM anomalies AS a
+                         WHERE a.service = c.service AND a.started_at >= c.hour AND a.started_at < c.until
+                           AND a.status <> 'retracted')
+                     FROM unnest($1::timestamptz[], $2::text[], $3::timestamptz[]) AS c (hour, service, until)
+                     ON CONFLICT (hour, service) DO UPDATE SET anomaly_count = excluded.anomaly_count";
+
+/// With an id ($1) the row is there and is changed; without, it is made. So ids are spent on new episodes only.
+const WRITE_EPISODE: &str = "
+    WITH changed AS (
+        UPDATE anomalies SET status = $5, severity = $6, revision = $7, detected_at = $8, started_at = $9,
+               last_seen = $10, ended_at = $11, metric_value = $12, threshold = $13, baseline = $14, peak_value = $15,
+               score = $16, model_version = $17, description = $18, explanation = $19::text::json,
+               provenance = $20::text::json, updated_at = now()
+        WHERE id = $1::bigint RETURNING id
+    ), made AS (
+        INSERT INTO anomalies (service, anomaly_type, first_raised_at, status, severity, revision, detected_at,
+               started_at, last_seen, ended_at, metric_value, threshold, baseline, peak_value, score, model_version,
+               description, explanation, provenance)
+        SELECT $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19::text::json,
+               $20::text::json
+        WHERE $1::bigint IS NULL RETURNING id
+    )
+    SELECT id FROM changed UNION ALL SELECT id FROM made";
