@@ -1,5 +1,10 @@
 //! The main job, whole: a real topic read to its end into a real store, and every number of it recounted.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "whoever reads the output of a failure wants to know which run it was"
+)]
+
 use smartlog_test_services::Service;
 use smartlog_tests::judge::{episodes, judge, windows_file};
 use smartlog_tests::oracle::{Log, Windows, windows};

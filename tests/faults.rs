@@ -249,8 +249,7 @@ fn a_topic_made_anew_is_refused_until_it_is_accepted() {
         scene.run_to_end();
         let (logs, letters) = ("select count(*) from logs", "select count(*) from dead_letters");
         let before = scene.store.number(logs) + scene.store.number(letters);
-        scene.topic.delete();
-        scene.topic = Topic::create(&scene.kafka.address(), &scene.topic.name, PARTITIONS);
+        scene.topic.remake(PARTITIONS);
         scene.traffic = Traffic::new(6, PARTITIONS as usize);
         scene.backlog(anew);
         let command = format!("smartlog sinks accept-topic {}", scene.topic.name);
@@ -282,8 +281,7 @@ fn a_topic_made_anew_while_it_runs_is_refused() {
     scene.backlog(3_000);
     let mut program = scene.start(&[]);
     scene.settle();
-    scene.topic.delete();
-    scene.topic = Topic::create(&scene.kafka.address(), &scene.topic.name, PARTITIONS);
+    scene.topic.remake(PARTITIONS);
     scene.backlog(100);
     let status = program.wait(PATIENCE);
     let command = format!("smartlog sinks accept-topic {}", scene.topic.name);

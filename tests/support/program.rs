@@ -3,6 +3,7 @@
 use crate::eventually;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -153,7 +154,8 @@ impl Drop for Program {
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("---- smartlog, process {}, said:\n{}", self.child.id(), self.said());
+            let said = format!("---- smartlog, process {}, said:\n{}\n", self.child.id(), self.said());
+            let _ = std::io::stderr().write_all(said.as_bytes());
         }
     }
 }

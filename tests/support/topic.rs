@@ -38,6 +38,18 @@ fn config(brokers: &str) -> ClientConfig {
     config
 }
 
+fn producer(brokers: &str) -> ThreadedProducer<DefaultProducerContext> {
+    let producer = config(brokers)
+        // A broker that crashes between writing and answering must not make a record twice.
+        .set("enable.idempotence", "true")
+        .set("queue.buffering.max.messages", "1000000")
+        .set("queue.buffering.max.kbytes", "262144")
+        .set("topic.metadata.refresh.interval.ms", "500") // a topic grows
+        .set("linger.ms", "5")
+        .create();
+    producer.expect("a producer can be configured")
+}
+
 impl Topic {
     /// Makes the topic.
     pub fn create(brokers: &str, name: &str, partitions: i32) -> Self {
@@ -48,18 +60,10 @@ impl Topic {
 
     /// A topic that may not exist yet.
     pub fn named(brokers: &str, name: &str) -> Self {
-        let producer = config(brokers)
-            // A broker that crashes between writing and answering must not make a record twice.
-            .set("enable.idempotence", "true")
-            .set("queue.buffering.max.messages", "1000000")
-            .set("queue.buffering.max.kbytes", "262144")
-            .set("topic.metadata.refresh.interval.ms", "500") // a topic grows
-            .set("linger.ms", "5")
-            .create();
         Topic {
             name: name.to_owned(),
             brokers: brokers.to_owned(),
-            producer: producer.expect("a producer can be configured"),
+            producer: producer(brokers),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
         }
     }
@@ -78,11 +82,14 @@ impl Topic {
         self.wait_for_partitions(partitions);
     }
 
-    /// Deletes the topic, and waits until the broker tells so.
-    pub fn delete(&self) {
+    /// Deletes the topic and makes it anew, empty.
+    pub fn remake(&mut self, partitions: i32) {
+        // The broker makes topics when a producer asks about them, as this one would meanwhile.
+        self.producer = producer(&self.brokers);
         let deleted = self.runtime.block_on(self.admin().delete_topics(&[&self.name], &AdminOptions::new()));
         deleted.expect("the broker answers")[0].as_ref().expect("the topic can be deleted");
         self.wait_for_partitions(0);
+        self.make(partitions);
     }
 
     /// Adds partitions up to `partitions`.
