@@ -4,6 +4,7 @@ use crate::committer::{self, Mailbox, Observer, wait};
 use crate::coordinator::{self, Begin, Brief};
 use crate::pipeline::{self, Blueprint, Share};
 use crate::raw;
+use crate::retention;
 use crate::rows::WindowsFile;
 use crate::sources::{Pace, Sources};
 use anyhow::Context;
@@ -121,6 +122,7 @@ impl Engine {
                 let mut opened = smartlog_sinks::state_store(&storage.store, store_health.clone(), cancel.clone())?;
                 snapshot = wait(runtime, opened.open())?;
                 store = Some(opened);
+                runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
                 if storage.raw_logs {
                     raw = Some(wait(runtime, raw_positions(&storage.store))?);
                 }

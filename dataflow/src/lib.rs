@@ -13,6 +13,7 @@ pub mod logging;
 mod metrics;
 pub mod pipeline;
 mod raw;
+mod retention;
 mod rows;
 pub mod sources;
 mod status;

@@ -8,16 +8,23 @@ use crate::sources::kafka::Settings;
 use anyhow::Context;
 use smartlog_operators::detect;
 use smartlog_operators::parse::{Limits, Parser};
+use smartlog_sinks::StoreConfig;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The job of `smartlog run`.
 pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<Job> {
-    let storage = config.store_config().map(|store| Storage { store, raw_logs: config.store.raw_logs });
+    let settings = detect::Settings { time: config.time.settings(), detection: config.detection.settings() };
+    let storage = config.store_config().map(|store| {
+        // A restart needs every episode that late logs can still change.
+        let max_lateness = Duration::from_secs(settings.settled_after().unsigned_abs());
+        Storage { store: StoreConfig { max_lateness, ..store }, raw_logs: config.store.raw_logs }
+    });
     let keeps_logs = storage.is_some();
     Ok(Job {
         sources: Sources::Kafka(Arc::new(kafka_settings(config))),
         parser: parser(config)?,
-        settings: detect::Settings { time: config.time.settings(), detection: config.detection.settings() },
+        settings,
         // What is not kept cannot be too old.
         retention: keeps_logs.then_some(config.time.retention),
         storage,
@@ -61,7 +68,7 @@ pub fn parser(config: &Config) -> anyhow::Result<Parser> {
     Ok(Parser::new(mapping, limits))
 }
 
-fn whole_seconds(duration: std::time::Duration) -> i64 {
+fn whole_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX).max(1)
 }
 
