@@ -149,7 +149,7 @@ impl Drop for Process {
 /// The program: `SMARTLOG_BIN`, or the release build, brought up to date first.
 pub fn program() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("SMARTLOG_BIN") {
-        return Ok(std::fs::canonicalize(path).context("SMARTLOG_BIN")?);
+        return std::fs::canonicalize(path).context("SMARTLOG_BIN");
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = target_folder()?;

@@ -53,10 +53,7 @@ impl Truth {
         let head = csv.byte_headers()?.clone();
         let expected_head =
             ["window_end", "service", "log_count", "error_count", "avg_message_length", "unique_services"];
-        ensure!(
-            head == csv::ByteRecord::from(expected_head.to_vec()),
-            "the windows file has the head {head:?}"
-        );
+        ensure!(head == expected_head.to_vec(), "the windows file has the head {head:?}");
         let (mut row, mut rows) = (csv::StringRecord::new(), 0);
         for nth in 1..self.hops + HOPS_PER_WINDOW {
             let end = Timestamp::from_second((self.first_hop + nth as i64) * HOP)?.to_string();
