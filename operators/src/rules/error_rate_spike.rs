@@ -27,8 +27,8 @@ fn judge(view: &View<'_>) -> Option<Verdict> {
     let floored = baseline.max(settings.baseline_floor);
     let few = settings.min_errors as f64 / view.window.logs as f64;
     let threshold = (settings.ratio * floored).max(few).min(1.0);
-    // The bound costs a search: only who is beyond the ratio is asked for it.
-    let threshold = if value > threshold {
+    // The bound costs a search: only who is beyond the ratio, or would be while an episode is open, is asked for it.
+    let threshold = if value > threshold * view.settings.hysteresis.min(1.0) {
         threshold.max(chance_bound(floored, view.window.logs as f64, settings.significance))
     } else {
         threshold
