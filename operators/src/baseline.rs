@@ -2,7 +2,7 @@
 //! deviation, Rousseeuw & Croux 1993, "Alternatives to the Median Absolute Deviation").
 //!
 //! A minute counts once it ended `lag` ago, so that an incident does not become its own baseline, and only when no
-//! episode was open in it. Until there are enough of those, all minutes so far serve.
+//! episode was open at its end. Until there are enough of those, all such minutes so far serve.
 
 use crate::settings;
 use crate::sums::Sums;
@@ -17,7 +17,7 @@ const MAD_TO_DEVIATION: f64 = 1.4826;
 struct Minute {
     logs: i64,
     errors: i64,
-    /// An episode was open.
+    /// An episode was open at its end.
     left_out: bool,
 }
 
@@ -81,9 +81,17 @@ impl Baseline {
         }
         self.open_start = Some(start);
         while self.minutes.len() > settings.minutes {
-            self.minutes.pop_front();
+            self.forget_one(settings);
         }
         self.normal = self.look(settings);
+    }
+
+    /// Forgets the oldest minute; of those that neither serve nor may be adopted the oldest before any other, or a long
+    /// episode would wear away what is normal, and be over for want of it.
+    fn forget_one(&mut self, settings: &settings::Baseline) {
+        let settled = self.minutes.len().saturating_sub(adoptable(settings));
+        let useless = self.minutes.iter().take(settled).position(|minute| minute.left_out);
+        self.minutes.remove(useless.unwrap_or(0));
     }
 
     /// What is normal, as of the last closed minute.
@@ -98,8 +106,7 @@ impl Baseline {
 
     /// Makes the present level the new normal: what was before is forgotten.
     pub fn adopt(&mut self, settings: &settings::Baseline) {
-        let lagging = (settings.lag / MINUTE) as usize;
-        let keep_from = self.minutes.len().saturating_sub(lagging.max(settings.first_minutes));
+        let keep_from = self.minutes.len().saturating_sub(adoptable(settings));
         self.minutes.drain(..keep_from);
         self.minutes.iter_mut().for_each(|minute| minute.left_out = false);
         self.normal = self.look(settings);
@@ -122,6 +129,11 @@ impl Baseline {
             minutes: minutes.len(),
         }
     }
+}
+
+/// How many of the newest minutes are the present level.
+fn adoptable(settings: &settings::Baseline) -> usize {
+    settings.first_minutes.max((settings.lag / MINUTE) as usize)
 }
 
 fn volume(minutes: &[Minute]) -> Volume {

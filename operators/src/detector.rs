@@ -29,6 +29,14 @@ pub struct Finding {
     pub peak: f64,
 }
 
+impl Finding {
+    /// The end of the window that ended it, beyond which no log can revive it; `None` while it is open.
+    pub fn decided_at(&self, settings: &Detection) -> Option<i64> {
+        let calm = if self.expired { 0 } else { settings.calm };
+        self.ended_at.map(|ended_at| ended_at + calm)
+    }
+}
+
 /// A rule beyond its threshold right now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alarm {
@@ -73,6 +81,11 @@ impl Detector {
         Ok(detector)
     }
 
+    /// The newest second with a log of a detector that [`Detector::to_bytes`] wrote.
+    pub fn last_seen_in(bytes: &[u8]) -> Option<i64> {
+        bincode::deserialize(bytes).ok().map(|detector: Detector| detector.last_seen)
+    }
+
     pub fn to_bytes(&self) -> Result<Vec<u8>, bincode::Error> {
         bincode::serialize(self)
     }
@@ -113,6 +126,11 @@ impl Detector {
             while let Some(&(second, sums)) = seconds.get(entering).filter(|(s, _)| *s < end) {
                 window += sums;
                 entering += 1;
+                if second - self.last_seen >= settings.retire_after && self.open().next().is_none() {
+                    // Nothing is known of it any more: it starts over, whether its state was given up meanwhile or not.
+                    self.baseline = Baseline::default();
+                    self.first_seen = None;
+                }
                 self.first_seen.get_or_insert(second);
                 self.last_seen = second;
                 self.baseline.observe(second, sums);
@@ -133,13 +151,13 @@ impl Detector {
 
     /// The next end at which something happens without a log.
     pub fn deadline(&self, settings: &Detection) -> Option<i64> {
-        self.first_seen?;
+        let full_window = Some(self.first_seen? + WINDOW_SECONDS).filter(|end| *end > self.at);
         let of_open = |open: &OpenEpisode| {
             let expiry = open.finding.started_at + settings.max_episode;
             open.calm_since.map_or(expiry, |since| expiry.min(since + settings.calm))
         };
         let episodes = self.open.iter().flatten().map(of_open);
-        episodes.chain([ceil_to(self.at + 1, MINUTE)]).min()
+        episodes.chain([ceil_to(self.at + 1, MINUTE)]).chain(full_window).min()
     }
 
     /// Episodes that are open.
@@ -164,6 +182,7 @@ impl Detector {
     }
 
     fn judge(&mut self, window: Sums, settings: &Detection, ended: &mut Vec<Finding>) {
+        self.expire(settings, ended);
         let end = self.at;
         for (index, rule) in RULES.iter().enumerate() {
             let verdict = (rule.judge)(&self.view(window, end, settings));
@@ -171,14 +190,22 @@ impl Detector {
                 None => self.open[index] = raise(rule, verdict, end),
                 Some(open) => match carry_on(rule, open, verdict, end, settings) {
                     Ok(open) => self.open[index] = Some(open),
-                    Err(finding) => {
-                        if finding.expired {
-                            self.baseline.adopt(&settings.baseline);
-                        }
-                        ended.push(finding);
-                    }
+                    Err(finding) => ended.push(finding),
                 },
             }
+        }
+    }
+
+    /// Ends what was open for too long. Its level is normal from now on, for every rule.
+    fn expire(&mut self, settings: &Detection, ended: &mut Vec<Finding>) {
+        let end = self.at;
+        for slot in &mut self.open {
+            let is_over = |open: &mut OpenEpisode| end - open.finding.started_at >= settings.max_episode;
+            let Some(OpenEpisode { finding, calm_since }) = slot.take_if(is_over) else { continue };
+            // Windows between two visited ends are all alike.
+            let last_seen = if calm_since.is_none() { end - 1 } else { finding.last_seen };
+            ended.push(Finding { ended_at: Some(end), expired: true, last_seen, ..finding });
+            self.baseline.adopt(&settings.baseline);
         }
     }
 }
@@ -199,7 +226,7 @@ fn raise(rule: &Rule, verdict: Option<Verdict>, end: i64) -> Option<OpenEpisode>
     Some(OpenEpisode { finding, calm_since: None })
 }
 
-/// The episode after one more window, or what it came to when that ended it.
+/// The episode after one more window, or what it came to when the calm has lasted long enough.
 fn carry_on(
     rule: &Rule,
     mut open: OpenEpisode,
@@ -208,9 +235,6 @@ fn carry_on(
     settings: &Detection,
 ) -> Result<OpenEpisode, Finding> {
     let finding = &mut open.finding;
-    if end - finding.started_at >= settings.max_episode {
-        return Err(Finding { ended_at: Some(end), expired: true, ..*finding });
-    }
     match verdict.filter(|verdict| rule.goes_on(verdict, settings.hysteresis)) {
         Some(verdict) => {
             finding.last_seen = end;
