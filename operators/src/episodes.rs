@@ -40,13 +40,10 @@ pub struct Evaluation<'a> {
 /// Brings `published` in line with `evaluation` and returns what changed.
 pub fn reconcile(published: &mut Vec<Episode>, evaluation: &Evaluation<'_>) -> Vec<EpisodeChange> {
     let mut changes = Vec::new();
-    let mut matched = vec![false; published.len()];
-    for finding in evaluation.findings {
-        match best_match(published, &matched, finding) {
-            Some(index) => {
-                matched[index] = true;
-                changes.extend(follow(&mut published[index], finding, evaluation));
-            }
+    let (matches, mut matched) = match_up(published, evaluation.findings);
+    for (finding, index) in evaluation.findings.iter().zip(matches) {
+        match index {
+            Some(index) => changes.extend(follow(&mut published[index], finding, evaluation)),
             None => {
                 let episode = published_from(finding, evaluation);
                 changes.push(EpisodeChange {
@@ -71,18 +68,43 @@ pub fn reconcile(published: &mut Vec<Episode>, evaluation: &Evaluation<'_>) -> V
     changes
 }
 
-/// The published episode that `finding` is about: of the same type, not matched yet, and overlapping in time; one that
-/// was not retracted before one that was.
-fn best_match(published: &[Episode], matched: &[bool], finding: &Finding) -> Option<usize> {
-    let overlaps = |episode: &Episode| {
-        let start = episode.started_at.min(episode.key.first_raised_at);
-        let end = episode.ended_at.unwrap_or(i64::MAX);
-        start <= finding.ended_at.unwrap_or(i64::MAX) && finding.started_at <= end
-    };
-    let candidates = published.iter().enumerate().filter(|(index, episode)| {
-        !matched[*index] && episode.key.anomaly_type == finding.anomaly_type && overlaps(episode)
-    });
-    candidates.min_by_key(|(_, episode)| episode.status == Status::Retracted).map(|(index, _)| index)
+/// Which published episode each finding is about, and which episodes any is about: of the same type, and either raised
+/// at the finding's very start or overlapping it in time; one that was not retracted before one that was.
+///
+/// Same starts are matched before overlaps: a finding left over becomes an episode that is named by its start, and that
+/// name must be free.
+fn match_up(published: &[Episode], findings: &[Finding]) -> (Vec<Option<usize>>, Vec<bool>) {
+    let mut matches = vec![None; findings.len()];
+    let mut matched = vec![false; published.len()];
+    let preference: [(bool, Belongs); 4] =
+        [(false, same_start), (false, overlaps), (true, same_start), (true, overlaps)];
+    for (retracted, belongs) in preference {
+        for (slot, finding) in matches.iter_mut().zip(findings).filter(|(slot, _)| slot.is_none()) {
+            *slot = published.iter().zip(&matched).position(|(episode, matched)| {
+                !matched
+                    && episode.key.anomaly_type == finding.anomaly_type
+                    && (episode.status == Status::Retracted) == retracted
+                    && belongs(episode, finding)
+            });
+            if let Some(index) = *slot {
+                matched[index] = true;
+            }
+        }
+    }
+    (matches, matched)
+}
+
+/// Whether a finding may be what an episode is about.
+type Belongs = fn(&Episode, &Finding) -> bool;
+
+fn same_start(episode: &Episode, finding: &Finding) -> bool {
+    episode.key.first_raised_at == finding.started_at
+}
+
+fn overlaps(episode: &Episode, finding: &Finding) -> bool {
+    let start = episode.started_at.min(episode.key.first_raised_at);
+    let end = episode.ended_at.unwrap_or(i64::MAX);
+    start <= finding.ended_at.unwrap_or(i64::MAX) && finding.started_at <= end
 }
 
 fn follow(episode: &mut Episode, finding: &Finding, evaluation: &Evaluation<'_>) -> Option<EpisodeChange> {
