@@ -15,7 +15,7 @@ use crate::record::{Epoch, Report, Tick};
 use crate::settings;
 use smartlog_schema::commit::ClockState;
 use smartlog_schema::position::TopicPartition;
-use smartlog_schema::window::MICROS;
+use smartlog_schema::window::{MICROS, bucket_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use timely::dataflow::StreamVec;
@@ -95,6 +95,10 @@ impl PartitionTime {
             return self.time_us;
         }
         let first_wall_us = *self.first_wall_us.get_or_insert(wall_us);
+        if self.last_credible_wall_us == 0 {
+            // The patience with a lone event begins when there is something to be patient with.
+            self.last_credible_wall_us = wall_us;
+        }
         let jump_us = settings.max_clock_jump * MICROS;
         let known = self.time_us.max(clock_us);
         let recent = self.recent_sorted(RECENT);
@@ -180,6 +184,8 @@ pub struct Clock {
     state: ClockState,
     /// Whether all partitions were read to the end at the last tick.
     idle: bool,
+    /// See [`Tick::resumed_from`].
+    resumed_from: Option<i64>,
 }
 
 impl Clock {
@@ -187,7 +193,8 @@ impl Clock {
     pub fn new(settings: settings::Time, state: ClockState) -> Self {
         // Until a report says that there is something unread, the downtime counts as silence.
         let idle = state.wall_us != 0;
-        Clock { settings, expected: None, reports: BTreeMap::new(), state, idle }
+        let resumed_from = (state.clock_us != 0).then(|| bucket_of(state.watermark_us));
+        Clock { settings, expected: None, reports: BTreeMap::new(), state, idle, resumed_from }
     }
 
     /// Names the partitions that exist; more may be added, none is ever taken away.
@@ -214,7 +221,7 @@ impl Clock {
         if complete {
             self.advance(wall_us, ended);
         }
-        Tick { clock: Rc::new(self.state.clone()), ended }
+        Tick { clock: Rc::new(self.state.clone()), ended, resumed_from: self.resumed_from }
     }
 
     fn advance(&mut self, wall_us: i64, ended: bool) {
@@ -225,9 +232,9 @@ impl Clock {
             clock_us = clock_us.max(self.state.clock_us + (wall_us - self.state.wall_us).max(0));
         }
         let delay_us = if ended { 0 } else { self.settings.watermark_delay * MICROS };
-        if ended && clock_us != 0 {
+        if let Some(last_us) = reached.filter(|_| ended) {
             // The last second is over as well: it holds the last log.
-            clock_us = (clock_us.div_euclid(MICROS) + 1) * MICROS;
+            clock_us = clock_us.max((bucket_of(last_us) + 1) * MICROS);
         }
         self.idle = idle;
         self.state.clock_us = clock_us;

@@ -103,6 +103,8 @@ pub struct Tick {
     pub clock: Rc<ClockState>,
     /// The input is over: what is not final now becomes final.
     pub ended: bool,
+    /// Where the watermark stood when this run began, epoch seconds; `None` for a new pipeline.
+    pub resumed_from: Option<i64>,
 }
 
 impl Tick {
@@ -132,6 +134,11 @@ pub enum Keyed {
 }
 
 impl Keyed {
+    /// Whether a restart brings it back.
+    pub fn is_seed(&self) -> bool {
+        !matches!(self, Keyed::Partial(_))
+    }
+
     /// The service that decides which worker it goes to.
     pub fn service(&self) -> &CompactString {
         match self {
