@@ -70,19 +70,26 @@ impl Schedule {
         if self.watermark.is_some_and(|watermark| *second < watermark - self.max_lateness) {
             return None;
         }
-        self.take(service, *second, *sums)
+        Some(self.take(service, *second, *sums))
     }
 
     /// Takes sums that a restart brings back, whatever their age.
-    pub fn restore(&mut self, partial: &Partial) -> Option<SecondsUpdate> {
+    pub fn restore(&mut self, partial: &Partial) -> SecondsUpdate {
         self.take(&partial.service, partial.second, partial.sums)
     }
 
-    fn take(&mut self, service: &CompactString, second: i64, sums: Sums) -> Option<SecondsUpdate> {
-        *self.enter.entry(second).or_default().entry(service.clone()).or_default() += sums;
+    /// Takes note of where a former run stood, so that what is too late stays so across a restart.
+    pub fn resume(&mut self, tick: &Tick) {
+        self.watermark = self.watermark.or(tick.resumed_from);
+    }
+
+    fn take(&mut self, service: &CompactString, second: i64, sums: Sums) -> SecondsUpdate {
+        let entering = self.enter.entry(second).or_default();
+        let others = entering.len();
+        *entering.entry(service.clone()).or_default() += sums;
+        self.waiting += entering.len() - others;
         *self.forget.entry(second).or_default().entry(service.clone()).or_default() += sums;
-        self.waiting += 1;
-        Some(((service.clone(), second), plus(sums)))
+        ((service.clone(), second), plus(sums))
     }
 
     /// Moves to `tick`; what enters and leaves `rolling`, and what `seconds` forgets.
@@ -94,7 +101,7 @@ impl Schedule {
             rolling.extend(sums.into_iter().map(|(service, sums)| (service, minus(sums))));
         }
         for (second, sums) in take_through(&mut self.enter, end - 1) {
-            self.waiting = self.waiting.saturating_sub(sums.len());
+            self.waiting -= sums.len();
             if !window_holds(end, second) {
                 continue;
             }
@@ -115,9 +122,6 @@ impl Schedule {
         }
         self.clock = Some(tick.clock_second());
         self.watermark = Some(tick.final_through());
-        if self.enter.is_empty() {
-            self.waiting = 0;
-        }
         (rolling, forgotten)
     }
 
@@ -185,28 +189,28 @@ pub fn window<'scope>(
             });
             let closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
             while let Some(epoch) = next_epoch(&arrived, &ticked).filter(closed) {
+                if let Some((_, tick)) = ticked.get(&epoch) {
+                    schedule.resume(tick);
+                }
                 if let Some((caps, items)) = arrived.remove(&epoch) {
                     let mut seconds = seconds_out.session(&caps[0]);
                     let mut changes = changes_out.session(&caps[2]);
                     let mut seeds = seeds_out.session(&caps[3]);
                     for item in items {
                         let (update, change) = match item {
-                            Keyed::Partial(partial) => {
-                                let update = schedule.accept(&partial);
-                                (update, Some(Change::Second(partial)))
-                            }
+                            Keyed::Partial(partial) => match schedule.accept(&partial) {
+                                Some(update) => (update, Some(Change::Second(partial))),
+                                None => continue,
+                            },
                             Keyed::SeedSecond(partial) => (schedule.restore(&partial), None),
                             seed => {
                                 seeds.give(seed);
-                                (None, None)
+                                continue;
                             }
                         };
-                        if let Some((key, diff)) = update {
-                            seconds.give((key, epoch, diff));
-                            if let Some(change) = change {
-                                changes.give(change);
-                            }
-                        }
+                        let (key, diff) = update;
+                        seconds.give((key, epoch, diff));
+                        changes.give_iterator(change.into_iter());
                     }
                 }
                 if let Some((caps, tick)) = ticked.remove(&epoch).filter(|(_, tick)| tick.is_known()) {
@@ -233,4 +237,48 @@ pub fn window<'scope>(
 fn next_epoch<A, B>(a: &BTreeMap<Epoch, A>, b: &BTreeMap<Epoch, B>) -> Option<Epoch> {
     let first = |epoch: Option<&Epoch>| epoch.copied();
     [first(a.keys().next()), first(b.keys().next())].into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smartlog_schema::commit::ClockState;
+    use std::rc::Rc;
+
+    fn tick(clock: i64, resumed_from: Option<i64>) -> Tick {
+        let clock = ClockState {
+            clock_us: clock * 1_000_000,
+            watermark_us: clock * 1_000_000,
+            ..ClockState::default()
+        };
+        Tick { clock: Rc::new(clock), ended: false, resumed_from }
+    }
+
+    fn partial(second: i64) -> Partial {
+        Partial { service: "a".into(), second, sums: Sums { logs: 1, errors: 0, message_chars: 0 } }
+    }
+
+    #[test]
+    fn what_waits_is_counted_once_per_service_and_second_however_many_workers_saw_it() {
+        let mut schedule = Schedule::new(60);
+        // One event of a wrong clock waits for long; meanwhile each second's sums come in pieces.
+        schedule.accept(&partial(100_000));
+        for second in 1_000..2_000 {
+            (0..4).for_each(|_| {
+                schedule.accept(&partial(second));
+            });
+            schedule.advance(&tick(second, None));
+        }
+        assert_eq!(schedule.waiting_bytes(), WAITING_BYTES);
+    }
+
+    #[test]
+    fn what_was_too_late_before_a_restart_is_so_afterwards() {
+        let mut schedule = Schedule::new(60);
+        schedule.resume(&tick(2_000, Some(1_000)));
+        assert!(schedule.accept(&partial(939)).is_none());
+        assert!(schedule.accept(&partial(940)).is_some());
+        let (key, _) = schedule.restore(&partial(100));
+        assert_eq!(key, ("a".into(), 100), "what is stored came in time");
+    }
 }

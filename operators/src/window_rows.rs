@@ -11,7 +11,7 @@ use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::cursor::{Cursor, cursor_list};
 use serde::{Deserialize, Serialize};
-use smartlog_schema::window::{WINDOW_SECONDS, ceil_to};
+use smartlog_schema::window::{WINDOW_SECONDS, ceil_to, floor_to};
 use std::collections::BTreeMap;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -77,7 +77,7 @@ pub fn window_rows<'scope>(
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut ticks: BTreeMap<Epoch, (Capability<Epoch>, Tick)> = BTreeMap::new();
-        let mut written_through = i64::MIN;
+        let mut written_through = None;
         move |frontiers| {
             seconds_in.for_each(|_, _| {});
             ticks_in.for_each(|cap, data| {
@@ -85,28 +85,30 @@ pub fn window_rows<'scope>(
                     ticks.insert(*cap.time(), (cap, tick));
                 }
             });
-            let mut newest = None;
-            while let Some(entry) = ticks.first_entry() {
-                if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
-                    break;
+            let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some(entry) = ticks.first_entry().filter(|entry| is_closed(entry.key())) {
+                let (cap, tick) = entry.remove();
+                if !tick.is_known() {
+                    continue;
                 }
-                newest = Some(entry.remove());
+                let through =
+                    if tick.ended { i64::MAX - 2 * hop } else { tick.final_through() - max_lateness };
+                let before = || tick.resumed_from.map_or(i64::MIN, |watermark| watermark - max_lateness);
+                let after = written_through.unwrap_or_else(before);
+                if floor_to(through, hop) > after {
+                    let mut output = rows_out.activate();
+                    let mut session = output.session(&cap);
+                    each_service(&mut trace, *cap.time(), |service, seconds| {
+                        for (end, sums) in rows_of(seconds, hop, after, through) {
+                            session.give(WindowRow { end, service: service.clone(), sums });
+                        }
+                    });
+                }
+                written_through = Some(through.max(after));
+                let frontier = [*cap.time() + 1];
+                trace.set_logical_compaction(AntichainRef::new(&frontier));
+                trace.set_physical_compaction(AntichainRef::new(&frontier));
             }
-            let Some((cap, tick)) = newest.filter(|(_, tick)| tick.is_known()) else { return };
-            let through = if tick.ended { i64::MAX - 2 * hop } else { tick.final_through() - max_lateness };
-            if through >= written_through.saturating_add(hop) || tick.ended {
-                let mut output = rows_out.activate();
-                let mut session = output.session(&cap);
-                each_service(&mut trace, *cap.time(), |service, seconds| {
-                    for (end, sums) in rows_of(seconds, hop, written_through, through) {
-                        session.give(WindowRow { end, service: service.clone(), sums });
-                    }
-                });
-                written_through = through;
-            }
-            let frontier = [*cap.time() + 1];
-            trace.set_logical_compaction(AntichainRef::new(&frontier));
-            trace.set_physical_compaction(AntichainRef::new(&frontier));
         }
     });
     rows
