@@ -10,6 +10,7 @@
 //! watermark − `max_lateness`, where no late log can reach, and `head`, as of the watermark. A late log winds the
 //! service back to `base` and folds it anew.
 
+use crate::closed_ticks::ClosedTicks;
 use crate::detector::{Detector, Finding};
 use crate::episodes::{Evaluation, reconcile};
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
@@ -25,7 +26,6 @@ use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end}
 use std::collections::{BTreeMap, BTreeSet};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::AntichainRef;
@@ -35,6 +35,16 @@ use timely::progress::frontier::AntichainRef;
 pub struct Settings {
     pub time: settings::Time,
     pub detection: settings::Detection,
+}
+
+impl Settings {
+    /// How far behind the clock an episode may have ended and still change, seconds: closed episodes of at least this
+    /// age must be brought back by a restart.
+    pub fn settled_after(&self) -> i64 {
+        let settings::Time { watermark_delay, max_lateness, .. } = self.time;
+        // The checkpoint moves in steps of a minute, and lags behind its due time by less than another.
+        watermark_delay + max_lateness + self.detection.calm + 2 * MINUTE
+    }
 }
 
 /// One service's state.
@@ -71,8 +81,11 @@ impl Service {
     }
 
     /// The first second that a look may need.
-    fn needs_from(&self) -> i64 {
-        self.base.at() - WINDOW_SECONDS
+    fn needs_from(&self, changed: Option<i64>, final_through: i64, settings: &Settings) -> i64 {
+        let is_late = changed.is_some_and(|second| second < self.head.at());
+        let from =
+            if is_late || reach(final_through, settings) > self.base.at() { &self.base } else { &self.head };
+        from.at() - WINDOW_SECONDS
     }
 
     /// Looks at the service: what changed in its episodes, and whether `base` moved.
@@ -84,6 +97,8 @@ impl Service {
     ) -> (Vec<EpisodeChange>, bool) {
         let final_through = look.tick.final_through();
         self.rewind_if_late(look);
+        // A restart brings back more episodes than late logs can reach.
+        self.forget_settled(settings);
         let ended = self.head.fold(look.seconds, final_through, &settings.detection);
         self.ended.extend(ended);
         let end = provisional_end(look.tick.clock_second());
@@ -118,18 +133,25 @@ impl Service {
 
     /// Moves `base` on in steps of a minute, up to where late logs can still reach.
     fn move_base(&mut self, seconds: &[(i64, Sums)], final_through: i64, settings: &Settings) -> bool {
-        let reach = floor_to(final_through - settings.time.max_lateness, MINUTE);
+        let reach = reach(final_through, settings);
         if reach <= self.base.at() {
             return false;
         }
         self.base.fold(seconds, reach, &settings.detection);
-        self.ended.retain(|finding| finding.ended_at > Some(reach));
+        self.ended.retain(|finding| finding.decided_at(&settings.detection) > Some(reach));
+        self.forget_settled(settings);
+        true
+    }
+
+    /// Forgets the episodes that `base` has behind it. One whose calm is not over there may still go on.
+    fn forget_settled(&mut self, settings: &Settings) {
+        let (reach, calm) = (self.base.at(), settings.detection.calm);
         self.published.retain(|episode| match episode.status {
             Status::Provisional | Status::Open => true,
-            Status::Resolved | Status::Expired => episode.ended_at > Some(reach),
+            Status::Resolved => episode.ended_at.is_some_and(|ended_at| ended_at + calm > reach),
+            Status::Expired => episode.ended_at > Some(reach),
             Status::Retracted => episode.key.first_raised_at > reach,
         });
-        true
     }
 
     fn next_due(&self, seconds: &[(i64, Sums)], final_through: i64, settings: &Settings) -> i64 {
@@ -151,6 +173,11 @@ impl Service {
             && self.published.is_empty()
             && self.base.last_seen() == self.head.last_seen()
     }
+}
+
+/// Up to where `base` may move: late logs do not reach it, and it goes in steps of a minute.
+fn reach(final_through: i64, settings: &Settings) -> i64 {
+    floor_to(final_through - settings.time.max_lateness, MINUTE)
 }
 
 /// All services of one worker.
@@ -234,7 +261,8 @@ impl Reader<'_> {
         // cursors is past its last key.
         let seconds_in = self.seconds.batches_through(everything).unwrap_or_default();
         let mut seconds: Vec<_> = seconds_in.iter().map(Navigable::cursor).collect();
-        let (mut rolling, rolling_in) = cursor_list(self.rolling.batches_through(everything).unwrap_or_default());
+        let (mut rolling, rolling_in) =
+            cursor_list(self.rolling.batches_through(everything).unwrap_or_default());
         let mut found = Vec::new();
         for (service, want) in wanted {
             found.clear();
@@ -245,7 +273,10 @@ impl Reader<'_> {
                 }
                 cursor.seek_val(batch, &want.from);
                 while let Some(&second) = cursor.get_val(batch) {
-                    found.push((second, accumulate(|add| cursor.map_times(batch, |t, d| add(*t, *d)), self.epoch)));
+                    found.push((
+                        second,
+                        accumulate(|add| cursor.map_times(batch, |t, d| add(*t, *d)), self.epoch),
+                    ));
                     cursor.step_val(batch);
                 }
             }
@@ -319,92 +350,99 @@ pub fn detect<'scope>(
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut all = Services { settings, services: BTreeMap::new(), due: BTreeMap::new() };
-        // What changed and is not looked at yet: service → earliest second.
-        let mut changed: BTreeMap<CompactString, Option<i64>> = BTreeMap::new();
-        let mut ticks: BTreeMap<Epoch, (Capability<Epoch>, Tick)> = BTreeMap::new();
+        let mut changed: BTreeMap<Epoch, Changed> = BTreeMap::new();
+        let mut ticks = ClosedTicks::default();
         move |frontiers| {
             seeds_in.for_each(|_, data| data.drain(..).for_each(|seed| all.restore(seed)));
             seconds_in.for_each(|_, spans| {
                 for batch in spans.drain(..).filter_map(|span| span.inner) {
-                    let mut cursor = batch.cursor();
-                    while let Some(service) = cursor.get_key(&batch) {
-                        let first = additions(&mut cursor, &batch).next();
-                        if let Some(first) = first {
-                            let earliest = changed.entry(service.clone()).or_default();
-                            *earliest = Some(earliest.map_or(first, |e| e.min(first)));
-                        }
-                        cursor.step_key(&batch);
-                    }
+                    each_addition(batch.cursor(), &batch, |epoch, service, second| {
+                        let of_epoch: &mut Changed = changed.entry(epoch).or_default();
+                        let earliest = of_epoch.entry(service.clone()).or_default();
+                        *earliest = earliest.map_or(Some(second), |earliest| Some(earliest.min(second)));
+                    });
                 }
             });
             rolling_in.for_each(|_, spans| {
                 for batch in spans.drain(..).filter_map(|span| span.inner) {
                     let mut cursor = batch.cursor();
                     while let Some(service) = cursor.get_key(&batch) {
-                        changed.entry(service.clone()).or_default();
+                        cursor.map_times(&batch, |epoch, _| {
+                            changed.entry(*epoch).or_default().entry(service.clone()).or_default();
+                        });
                         cursor.step_key(&batch);
                     }
                 }
             });
             ticks_in.for_each(|cap, data| {
                 if let (Some(cap), Some(tick)) = (cap.retain_least(0), data.drain(..).next_back()) {
-                    ticks.insert(*cap.time(), (cap, tick));
+                    ticks.push(cap, tick);
                 }
             });
-            // Several closed epochs are looked at together, as of the last.
-            let mut newest = None;
-            while let Some(entry) = ticks.first_entry() {
-                if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
-                    break;
-                }
-                newest = Some(entry.remove());
+            let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some((cap, tick)) = ticks.next(is_closed) {
+                let wanted = wanted(&mut all, take_through(&mut changed, *cap.time()), &tick);
+                let mut out = Vec::new();
+                let mut reader =
+                    Reader { seconds: &mut seconds_trace, rolling: &mut rolling_trace, epoch: *cap.time() };
+                reader.each(&wanted, |service, want, seconds, rolling| {
+                    let look = Look { tick: &tick, seconds, rolling, changed: want.changed };
+                    all.look(service, &look, &mut out);
+                });
+                reader.compact();
+                changes_out.activate().session(&cap).give_iterator(out.into_iter());
             }
-            let Some((cap, tick)) = newest.filter(|(_, tick)| tick.is_known()) else { return };
-            let wanted = wanted(&mut all, std::mem::take(&mut changed), &tick);
-            let mut out = Vec::new();
-            let mut reader =
-                Reader { seconds: &mut seconds_trace, rolling: &mut rolling_trace, epoch: *cap.time() };
-            reader.each(&wanted, |service, want, seconds, rolling| {
-                let look = Look { tick: &tick, seconds, rolling, changed: want.changed };
-                all.look(service, &look, &mut out);
-            });
-            reader.compact();
-            changes_out.activate().session(&cap).give_iterator(out.into_iter());
         }
     });
     changes
 }
 
-/// The seconds under the cursor's key to which something was added; what is only forgotten does not count.
-fn additions<'a, C>(cursor: &'a mut C, storage: &'a C::Storage) -> impl Iterator<Item = i64> + 'a
-where
-    C: for<'k> Cursor<Val<'k> = &'k i64, DiffGat<'k> = &'k Diff>,
-{
-    std::iter::from_fn(move || {
-        while let Some(&second) = cursor.get_val(storage) {
-            let mut added = false;
-            cursor.map_times(storage, |_, diff| added |= diff.0 > 0);
-            cursor.step_val(storage);
-            if added {
-                return Some(second);
-            }
-        }
-        None
-    })
+/// What changed and is not looked at yet: each service, and the earliest second to which something was added.
+type Changed = BTreeMap<CompactString, Option<i64>>;
+
+/// What changed in `epoch` and before.
+fn take_through(changed: &mut BTreeMap<Epoch, Changed>, epoch: Epoch) -> Changed {
+    let later = changed.split_off(&(epoch + 1));
+    let mut all = Changed::new();
+    for (service, second) in std::mem::replace(changed, later).into_values().flatten() {
+        let earliest = all.entry(service).or_default();
+        *earliest = [*earliest, second].into_iter().flatten().min();
+    }
+    all
 }
 
-fn wanted(
-    all: &mut Services,
-    changed: BTreeMap<CompactString, Option<i64>>,
-    tick: &Tick,
-) -> BTreeMap<CompactString, Wanted> {
+/// Calls `visit` with the epoch, service and second of every addition; what is only forgotten does not count.
+fn each_addition<C>(mut cursor: C, storage: &C::Storage, mut visit: impl FnMut(Epoch, &CompactString, i64))
+where
+    C: for<'k> Cursor<
+            Key<'k> = &'k CompactString,
+            Val<'k> = &'k i64,
+            TimeGat<'k> = &'k Epoch,
+            DiffGat<'k> = &'k Diff,
+        >,
+{
+    while let Some(service) = cursor.get_key(storage) {
+        while let Some(&second) = cursor.get_val(storage) {
+            cursor.map_times(storage, |epoch, diff| {
+                if diff.0 > 0 {
+                    visit(*epoch, service, second);
+                }
+            });
+            cursor.step_val(storage);
+        }
+        cursor.step_key(storage);
+    }
+}
+
+fn wanted(all: &mut Services, changed: Changed, tick: &Tick) -> BTreeMap<CompactString, Wanted> {
     let due = all.take_due(tick.final_through());
     let everybody = all.services.keys().filter(|_| tick.ended).cloned();
     let mut names: BTreeMap<CompactString, Option<i64>> =
         due.into_iter().chain(everybody).map(|s| (s, None)).collect();
     names.extend(changed);
     let from = |service: &CompactString, changed: Option<i64>| {
-        let needed = all.services.get(service).map(Service::needs_from);
+        let service = all.services.get(service);
+        let needed = service.map(|s| s.needs_from(changed, tick.final_through(), &all.settings));
         needed.unwrap_or(i64::MIN).min(changed.unwrap_or(i64::MAX).saturating_sub(WINDOW_SECONDS))
     };
     names

@@ -17,6 +17,7 @@
 pub mod admit;
 pub mod baseline;
 pub mod clock;
+mod closed_ticks;
 pub mod detect;
 pub mod detector;
 pub mod episodes;
