@@ -1,12 +1,15 @@
 //! Who has state: at most `max_services` services hold a slot, the rest share [`OVERFLOW`]. Who holds one is committed
 //! state, so that a restart does not shuffle the slots.
 
+use crate::detector::Detector;
 use crate::record::{Change, Epoch, Keyed, OVERFLOW, Partial, Tick, WHOLE_STREAM};
 use compact_str::CompactString;
 use differential_dataflow::Hashable;
 use foldhash::HashMap;
+use std::collections::BTreeMap;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
@@ -89,20 +92,35 @@ pub fn admit<'scope>(
         drop(capabilities);
         let mut slots = Slots::new(capacity);
         let mut swept_at = i64::MIN;
-        move |_frontiers| {
+        let mut early = Some(Early::new());
+        move |frontiers| {
             let mut admitted_out = admitted_out.activate();
             let mut changes_out = changes_out.activate();
-            keyed.for_each(|cap, data| {
-                let mut admitted = admitted_out.session(&cap);
-                let mut changes = changes_out.session(&cap);
-                for item in data.drain(..) {
-                    let (item, gained) = admit_one(&mut slots, item);
-                    if let Some(service) = gained {
-                        changes.give(Change::Detector { service, state: Some(Vec::new()) });
+            keyed.for_each(|cap, data| match &mut early {
+                Some(early) => {
+                    let Some(&epoch) = cap.least() else { return };
+                    let held = || [cap.retain_least(0), cap.retain_least(1)];
+                    early.entry(epoch).or_insert_with(|| (held(), Vec::new())).1.append(data);
+                }
+                None => {
+                    let (mut admitted, mut changes) = (admitted_out.session(&cap), changes_out.session(&cap));
+                    for item in data.drain(..) {
+                        let (item, gained) = admit_one(&mut slots, item);
+                        changes.give_iterator(gained.into_iter());
+                        admitted.give(item);
                     }
-                    admitted.give(item);
                 }
             });
+            for (caps, items) in take_early(&mut early, |epoch| !frontiers[0].less_equal(epoch)) {
+                let [Some(admitted_cap), Some(changes_cap)] = &caps else { continue };
+                let (mut admitted, mut changes) =
+                    (admitted_out.session(admitted_cap), changes_out.session(changes_cap));
+                for item in items {
+                    let (item, gained) = admit_one(&mut slots, item);
+                    changes.give_iterator(gained.into_iter());
+                    admitted.give(item);
+                }
+            }
             ticks.for_each(|cap, data| {
                 let Some(tick) = data.drain(..).next_back().filter(Tick::is_known) else { return };
                 // Sweeping looks at every holder: once a minute is enough.
@@ -119,20 +137,46 @@ pub fn admit<'scope>(
     (admitted, changes)
 }
 
-fn admit_one(slots: &mut Slots, item: Keyed) -> (Keyed, Option<CompactString>) {
+/// What came before it was known who holds a slot, by epoch, with the capabilities to send it on.
+///
+/// Seeds and the first partials come by different ways: these wait until all of those are here, or a service would be
+/// taken for a new one and what is stored of it be overwritten.
+type Early = BTreeMap<Epoch, Held>;
+type Held = ([Option<Capability<Epoch>>; 2], Vec<Keyed>);
+
+/// What need not wait any more, seeds first. `early` is gone once an epoch with a partial is closed: no seed is ordered
+/// later than the first thing that is read.
+fn take_early(early: &mut Option<Early>, is_closed: impl Fn(&Epoch) -> bool) -> Vec<Held> {
+    let mut taken = Vec::new();
+    while let Some(waiting) = early {
+        let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) else { break };
+        let (caps, mut items) = entry.remove();
+        items.sort_by_key(|item| !item.is_seed());
+        let begun = items.last().is_some_and(|item| !item.is_seed());
+        taken.push((caps, items));
+        if begun {
+            taken.extend(std::mem::take(waiting).into_values());
+            *early = None;
+        }
+    }
+    taken
+}
+
+fn admit_one(slots: &mut Slots, item: Keyed) -> (Keyed, Option<Change>) {
     match item {
         Keyed::Partial(partial) => match slots.admit(&partial.service, partial.second) {
             Admission::Holder => (Keyed::Partial(partial), None),
             Admission::NewHolder => {
-                let service = partial.service.clone();
-                (Keyed::Partial(partial), Some(service))
+                let gained = Change::Detector { service: partial.service.clone(), state: Some(Vec::new()) };
+                (Keyed::Partial(partial), Some(gained))
             }
             Admission::Full => (Keyed::Partial(Partial { service: OVERFLOW, ..partial }), None),
         },
         seed => {
             let second = match &seed {
                 Keyed::SeedSecond(partial) => partial.second,
-                _ => i64::MIN,
+                Keyed::SeedDetector { state, .. } => Detector::last_seen_in(state).unwrap_or(i64::MIN),
+                Keyed::Partial(_) | Keyed::SeedEpisode(_) => i64::MIN,
             };
             slots.restore(seed.service().clone(), second);
             (seed, None)
