@@ -145,7 +145,8 @@ impl Fold {
         let context = &self.context;
         let core = if context.raw && record.offset >= partition.raw_from {
             let parsed = context.parser.parse(record.payload, now_us, &mut self.scratch);
-            let parsed = parsed.and_then(|log| keep_within_retention(log.timestamp_us, context).map(|()| log));
+            let parsed =
+                parsed.and_then(|log| keep_within_retention(log.timestamp_us, context).map(|()| log));
             append(&mut partition.batch, record, &parsed);
             if partition.batch.bytes() >= MAX_BATCH_BYTES {
                 let next = LogBatch::new(partition.source.clone(), partition.batch.next_offset);
