@@ -53,7 +53,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What the program can be told to do. Adding one: an entry here, in [`Command::sections`] and in
+/// What the program can be told to do. Adding one: an entry here, in `Command::SECTIONS` and in
 /// [`commands::run_command`].
 #[derive(Debug, Subcommand)]
 pub enum Command {

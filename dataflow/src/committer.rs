@@ -141,7 +141,9 @@ pub fn committer<'scope>(
                 data.drain(..).for_each(|report| moved(commit, report));
             });
             ticks.for_each(|cap, data| {
-                let (Some(&epoch), Some(tick)) = (cap.least().filter(|_| is_first), data.pop()) else { return };
+                let (Some(&epoch), Some(tick)) = (cap.least().filter(|_| is_first), data.pop()) else {
+                    return;
+                };
                 let commit = open.entry(epoch).or_default();
                 commit.clock = (*tick.clock).clone();
                 commit.forget_seconds_before = tick.final_through() - kept_seconds(max_lateness);
@@ -153,7 +155,9 @@ pub fn committer<'scope>(
                 let (epoch, mut commit) = entry.remove_entry();
                 commit.epoch = epoch;
                 // Positions that stand still are not written again.
-                commit.positions.retain(|source, next| positions.insert(source.clone(), *next) != Some(*next));
+                commit
+                    .positions
+                    .retain(|source, next| positions.insert(source.clone(), *next) != Some(*next));
                 let moved = &commit.positions;
                 commit.fingerprints.retain(|source, _| moved.contains_key(source));
                 if is_first {

@@ -50,11 +50,16 @@ pub enum Order {
     Assign(Assignment),
 }
 
+/// Makes start positions durable before anything of their partitions is read.
+pub type RawStart = Box<dyn Fn(&Positions) -> anyhow::Result<()> + Send>;
+
 /// What it decides by.
 pub struct Brief {
     pub snapshot: Snapshot,
     /// Next offsets of the raw sinks, the least of them per partition; partitions missing there start with the rest.
     pub raw: Option<Positions>,
+    /// Makes durable where the raw sinks begin in partitions that they have never stored anything of.
+    pub keep_raw_start: RawStart,
     pub begin: Begin,
     pub until_end: bool,
     pub stop: Arc<AtomicBool>,
@@ -100,10 +105,14 @@ fn seed(snapshot: &mut Snapshot, orders: &SyncSender<Order>) -> bool {
 }
 
 fn of_files(paths: &[PathBuf], mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {
-    let name = |(index, path): (i32, &PathBuf)| TopicPartition::new(format!("file:{}", path.display()), index);
+    let name =
+        |(index, path): (i32, &PathBuf)| TopicPartition::new(format!("file:{}", path.display()), index);
     let partitions: Vec<TopicPartition> = (0..).zip(paths).map(name).collect();
     seed(&mut brief.snapshot, orders);
-    send(orders, Order::Plan(Plan { partitions: partitions.clone(), clock: brief.snapshot.clock.unwrap_or_default() }));
+    send(
+        orders,
+        Order::Plan(Plan { partitions: partitions.clone(), clock: brief.snapshot.clock.unwrap_or_default() }),
+    );
     for source in partitions {
         let assignment =
             Assignment { source, start: 0, end: None, aggregate_from: 0, raw_from: 0, time_us: None };
@@ -125,6 +134,7 @@ fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -
                 fresh.push(assignment(&client, &brief, &source, (low, high), first, settings)?);
             }
         }
+        keep_raw_starts(&brief, &fresh)?;
         if first || !fresh.is_empty() {
             let partitions = fresh.iter().map(|a| a.source.clone()).collect();
             if !first {
@@ -142,6 +152,19 @@ fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -
         pause(LOOK, &brief.stop);
     }
     Ok(())
+}
+
+/// A kill between the first commit of the aggregates and the first of the logs must not make the logs begin where the
+/// aggregates stand: where they begin is stored before either reads.
+fn keep_raw_starts(brief: &Brief, fresh: &[Assignment]) -> anyhow::Result<()> {
+    let Some(stored) = &brief.raw else { return Ok(()) };
+    let unknown = fresh.iter().filter(|assignment| !stored.contains_key(&assignment.source));
+    let starts: Positions = unknown.map(|a| (a.source.clone(), a.raw_from.max(a.start))).collect();
+    if starts.is_empty() {
+        Ok(())
+    } else {
+        (brief.keep_raw_start)(&starts).context("storing where the logs begin")
+    }
 }
 
 fn names(assignments: &[Assignment]) -> String {
@@ -167,7 +190,8 @@ fn wait_for_partitions(
 ) -> Option<Vec<(TopicPartition, i64, i64)>> {
     let mut said = false;
     while !stop.load(Ordering::Relaxed) {
-        let described: anyhow::Result<Vec<_>> = settings.topics.iter().map(|topic| describe(client, topic)).collect();
+        let described: anyhow::Result<Vec<_>> =
+            settings.topics.iter().map(|topic| describe(client, topic)).collect();
         let missing = match described {
             Ok(described) => match described.iter().position(Vec::is_empty) {
                 None => return Some(described.into_iter().flatten().collect()),
@@ -209,7 +233,10 @@ fn assignment(
     };
     let start = begin.min(raw_from);
     if start > high {
-        anyhow::bail!(recreated(source, &format!("it ends at offset {high}, yet {start} was reached before")));
+        anyhow::bail!(recreated(
+            source,
+            &format!("it ends at offset {high}, yet {start} was reached before")
+        ));
     }
     if let Some(expected) = brief.snapshot.fingerprints.get(source) {
         check_fingerprint(client, source, begin - 1, low, *expected)?;
@@ -225,7 +252,14 @@ fn assignment(
     }
     let time_us = brief.snapshot.clock.as_ref().and_then(|clock| clock.partitions.get(source).copied());
     let end = brief.until_end.then_some(high);
-    Ok(Assignment { source: source.clone(), start: start.max(low), end, aggregate_from: begin, raw_from, time_us })
+    Ok(Assignment {
+        source: source.clone(),
+        start: start.max(low),
+        end,
+        aggregate_from: begin,
+        raw_from,
+        time_us,
+    })
 }
 
 fn recreated(source: &TopicPartition, found: &str) -> String {
@@ -239,7 +273,8 @@ fn recreated(source: &TopicPartition, found: &str) -> String {
 fn offset_at(client: &Client, source: &TopicPartition, ms: i64) -> anyhow::Result<Option<i64>> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&source.topic, source.partition, Offset::Offset(ms))?;
-    let found = client.offsets_for_times(list, Duration::from_secs(10)).context("looking the start time up")?;
+    let found =
+        client.offsets_for_times(list, Duration::from_secs(10)).context("looking the start time up")?;
     let offset = found.elements().first().map(|element| element.offset());
     Ok(match offset {
         Some(Offset::Offset(offset)) => Some(offset),
@@ -266,7 +301,10 @@ fn check_fingerprint(
     while found.is_none() && wall_us() < deadline {
         match client.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
-                found = Some((message.offset(), kafka::fingerprint(message.payload(), message.timestamp().to_millis())));
+                found = Some((
+                    message.offset(),
+                    kafka::fingerprint(message.payload(), message.timestamp().to_millis()),
+                ));
             }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => break,
             Some(Err(error)) => tracing::debug!("{source}: {error}"),
@@ -308,7 +346,8 @@ pub fn orders<'scope>(
     let mut assignments_out = OutputBuilder::from(assignments_out);
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build_reschedule(move |capabilities| {
-        let mut capabilities: Vec<Capability<Epoch>> = if receiver.is_some() { capabilities } else { Vec::new() };
+        let mut capabilities: Vec<Capability<Epoch>> =
+            if receiver.is_some() { capabilities } else { Vec::new() };
         move |_frontiers| {
             let (Some(receiver), false) = (&receiver, capabilities.is_empty()) else { return false };
             let mut over = stop.load(Ordering::Relaxed);

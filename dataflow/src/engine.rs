@@ -119,7 +119,8 @@ impl Engine {
         if leads {
             let mut store = None;
             if let Some(storage) = &job.storage {
-                let mut opened = smartlog_sinks::state_store(&storage.store, store_health.clone(), cancel.clone())?;
+                let mut opened =
+                    smartlog_sinks::state_store(&storage.store, store_health.clone(), cancel.clone())?;
                 snapshot = wait(runtime, opened.open())?;
                 store = Some(opened);
                 runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
@@ -135,10 +136,21 @@ impl Engine {
             snapshot = job.warm_up.unwrap_or(snapshot);
         }
 
+        if let Some(clock) = &snapshot.clock {
+            // What is too old is judged by the clock from the first log on.
+            pace.clock_us.store(clock.clock_us, Ordering::Relaxed);
+        }
+
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
         let mut logs = Vec::new();
         if let Some(storage) = job.storage.as_ref().filter(|storage| storage.raw_logs) {
-            let lanes = Lanes { runtime, pace: &pace, watermark_us: &watermark_us, cancel: &cancel, failure: &failure };
+            let lanes = Lanes {
+                runtime,
+                pace: &pace,
+                watermark_us: &watermark_us,
+                cancel: &cancel,
+                failure: &failure,
+            };
             logs = lanes.open(&storage.store, &mut shares, &mut threads)?;
         }
         let hop = job.windows_file.as_ref().map(|(_, hop)| *hop);
@@ -146,6 +158,7 @@ impl Engine {
             let brief = Brief {
                 snapshot,
                 raw,
+                keep_raw_start: keep_raw_start(runtime, job.storage.as_ref()),
                 begin: job.begin,
                 until_end: job.until_end,
                 stop: Arc::clone(&failure.stop),
@@ -246,6 +259,15 @@ fn advertising(sources: &Sources, mut observer: Observer) -> Observer {
     })
 }
 
+/// Stores where the logs begin; there is nothing to store without a store.
+fn keep_raw_start(runtime: &tokio::runtime::Handle, storage: Option<&Storage>) -> coordinator::RawStart {
+    let (runtime, store) = (runtime.clone(), storage.map(|storage| storage.store.clone()));
+    Box::new(move |starts| {
+        let Some(store) = &store else { return Ok(()) };
+        Ok(wait(&runtime, smartlog_sinks::set_start(store, LOGS, starts))?)
+    })
+}
+
 fn sink_failure(failure: &Failure, doing: &'static str) -> impl Fn(SinkError) + Send + 'static {
     let failure = failure.clone();
     move |error| failure.raise(anyhow::Error::new(error).context(doing))
@@ -295,8 +317,14 @@ impl Lanes<'_> {
             let sink = smartlog_sinks::log_sink(store, health.clone(), self.cancel.clone())?;
             let in_flight = Arc::clone(&self.pace.in_flight_bytes);
             let fail = sink_failure(self.failure, "storing logs");
-            let (lane, thread) =
-                raw::start(worker, self.runtime.clone(), sink, in_flight, Arc::clone(self.watermark_us), fail)?;
+            let (lane, thread) = raw::start(
+                worker,
+                self.runtime.clone(),
+                sink,
+                in_flight,
+                Arc::clone(self.watermark_us),
+                fail,
+            )?;
             share.lane = Some(lane);
             threads.push(thread);
             healths.push(health);

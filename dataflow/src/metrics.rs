@@ -5,9 +5,9 @@ use crate::engine::Gauges;
 use crate::sources::kafka::Settings;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use smartlog_schema::dead_letter::Reason;
 use smartlog_sinks::{Health, State};
@@ -109,7 +109,11 @@ impl Pipeline {
         let clock_us = self.gauges.pace.clock_us.load(Ordering::Relaxed);
         page.gauge("clock_timestamp_seconds", "Event time reached; 0 while unknown", seconds(clock_us))?;
         let watermark_us = self.gauges.watermark_us.load(Ordering::Relaxed);
-        page.gauge("watermark_timestamp_seconds", "Event time up to which windows are final", seconds(watermark_us))
+        page.gauge(
+            "watermark_timestamp_seconds",
+            "Event time up to which windows are final",
+            seconds(watermark_us),
+        )
     }
 
     fn queues(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -118,15 +122,28 @@ impl Pipeline {
         page.gauge("in_flight_bytes", "Logs read and not stored yet", size(&pace.in_flight_bytes))?;
         page.gauge("in_flight_limit_bytes", "Size at which reading pauses", pace.max_in_flight_bytes as f64)?;
         page.gauge("waiting_bytes", "Sums that wait for the clock", size(&pace.waiting_bytes))?;
-        page.gauge("waiting_limit_bytes", "Size at which partitions that run ahead pause", pace.max_waiting_bytes as f64)?;
-        page.gauge("pending_commit_bytes", "Closed epochs not committed yet", size(&self.gauges.pending_commit_bytes))?;
-        page.counter("stalls", "Times that reading paused for the sinks", pace.stalls.load(Ordering::Relaxed) as u64)
+        page.gauge(
+            "waiting_limit_bytes",
+            "Size at which partitions that run ahead pause",
+            pace.max_waiting_bytes as f64,
+        )?;
+        page.gauge(
+            "pending_commit_bytes",
+            "Closed epochs not committed yet",
+            size(&self.gauges.pending_commit_bytes),
+        )?;
+        page.counter(
+            "stalls",
+            "Times that reading paused for the sinks",
+            pace.stalls.load(Ordering::Relaxed) as u64,
+        )
     }
 
     fn stores(&self, page: &mut Page<'_>) -> fmt::Result {
         let workers = self.gauges.logs.iter().enumerate();
         let sinks = workers.map(|(worker, health)| (format!("logs-{worker}"), health));
-        let sinks: Vec<(String, &Health)> = std::iter::once(("aggregates".to_owned(), &self.gauges.store)).chain(sinks).collect();
+        let sinks: Vec<(String, &Health)> =
+            std::iter::once(("aggregates".to_owned(), &self.gauges.store)).chain(sinks).collect();
         let label = |name: &String| [("sink", name.clone())];
         let counts = |read: fn(&Health) -> u64| {
             sinks.iter().map(|(name, health)| (label(name), read(health))).collect()

@@ -72,7 +72,7 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
         let fail = Arc::clone(&blueprint.fail);
         move |error: anyhow::Error| fail(error.context(doing))
     };
-    let clock_us = Rc::new(Cell::new(0));
+    let clock_us = Rc::new(Cell::new(pace.clock_us.load(Ordering::Relaxed)));
     let live = Rc::new(RefCell::new(Vec::new()));
     let context = Context {
         parser: Arc::clone(&blueprint.parser),
@@ -102,7 +102,8 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
 
         let reports = reports.broadcast();
         let ticks = clock(reports.clone(), plans.broadcast(), settings.time.clone());
-        let ticks = remember_clock(ticks, clock_us, Arc::clone(&pace.clock_us), Arc::clone(&blueprint.watermark_us));
+        let ticks =
+            remember_clock(ticks, clock_us, Arc::clone(&pace.clock_us), Arc::clone(&blueprint.watermark_us));
 
         let keyed = partials.map(Keyed::Partial).concat(seeds);
         let retire_after = settings.detection.retire_after + SLOT_AFTERLIFE;

@@ -50,7 +50,11 @@ pub fn start(
     fail: impl Fn(SinkError) + Send + 'static,
 ) -> std::io::Result<(Lane, JoinHandle<()>)> {
     let (sender, receiver) = channel();
-    let lane = Lane { sender, in_flight_bytes: Arc::clone(&in_flight_bytes), watermark_us: Arc::clone(&watermark_us) };
+    let lane = Lane {
+        sender,
+        in_flight_bytes: Arc::clone(&in_flight_bytes),
+        watermark_us: Arc::clone(&watermark_us),
+    };
     let mut writer = Writer { runtime, sink, claimed: BTreeSet::new(), in_flight_bytes, watermark_us };
     let thread = std::thread::Builder::new().name(format!("logs-{worker}")).spawn(move || {
         if let Err(error) = writer.run(&receiver) {
@@ -87,8 +91,12 @@ impl Writer {
     }
 
     fn write(&mut self, batches: &[LogBatch], watermark_us: i64) -> Result<(), SinkError> {
-        let fresh: BTreeSet<TopicPartition> =
-            batches.iter().map(|b| &b.source).filter(|source| !self.claimed.contains(*source)).cloned().collect();
+        let fresh: BTreeSet<TopicPartition> = batches
+            .iter()
+            .map(|b| &b.source)
+            .filter(|source| !self.claimed.contains(*source))
+            .cloned()
+            .collect();
         if !fresh.is_empty() {
             let fresh: Vec<TopicPartition> = fresh.into_iter().collect();
             wait(&self.runtime, self.sink.resume(&fresh))?;

@@ -24,7 +24,9 @@ pub async fn keep(store: StoreConfig, clock_us: Arc<AtomicI64>) {
             match smartlog_sinks::expire(&store, cutoff_us).await {
                 Ok(0) => {}
                 Ok(dropped) => tracing::info!(dropped, "dropped what is older than the retention"),
-                Err(error) => tracing::warn!("what is older than the retention stays for another hour: {error}"),
+                Err(error) => {
+                    tracing::warn!("what is older than the retention stays for another hour: {error}")
+                }
             }
         }
         tokio::time::sleep(EVERY).await;

@@ -79,7 +79,9 @@ fn answer(page: &Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
             let mut text = String::new();
             match page.metrics.encode(&mut text) {
                 Ok(()) => (StatusCode::OK, OPENMETRICS, text + "# EOF\n"),
-                Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the metrics cannot be written".into()),
+                Err(_) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the metrics cannot be written".into())
+                }
             }
         }
         "/health" => {
@@ -99,7 +101,8 @@ fn answer(page: &Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
 /// Whether it is fit to run, and each dependency's state.
 fn health(gauges: &Gauges) -> (bool, serde_json::Value) {
     let workers = gauges.logs.iter().enumerate().map(|(worker, health)| (format!("logs-{worker}"), health));
-    let sinks: Vec<(String, &Health)> = std::iter::once(("store".to_owned(), &gauges.store)).chain(workers).collect();
+    let sinks: Vec<(String, &Health)> =
+        std::iter::once(("store".to_owned(), &gauges.store)).chain(workers).collect();
     let state = |health: &Health| match health.state() {
         State::Ok => json!({ "status": "ok" }),
         State::Retrying { since, error } => json!({ "status": "degraded", "since": since, "error": error }),
@@ -107,7 +110,13 @@ fn health(gauges: &Gauges) -> (bool, serde_json::Value) {
     };
     let failed = sinks.iter().any(|(_, health)| matches!(health.state(), State::Failed { .. }));
     let retrying = sinks.iter().any(|(_, health)| matches!(health.state(), State::Retrying { .. }));
-    let overall = if failed { "down" } else if retrying { "degraded" } else { "ok" };
+    let overall = if failed {
+        "down"
+    } else if retrying {
+        "degraded"
+    } else {
+        "ok"
+    };
     let dependencies: serde_json::Map<String, serde_json::Value> =
         sinks.into_iter().map(|(name, health)| (name, state(health))).collect();
     let version = env!("CARGO_PKG_VERSION");

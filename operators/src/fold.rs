@@ -57,7 +57,7 @@ pub struct Context {
     pub retention_us: Option<i64>,
     /// Whether anybody wants the logs themselves.
     pub raw: bool,
-    /// The newest clock, microseconds; 0 while unknown. Written by [`remember_clock`].
+    /// The newest clock, microseconds; 0 while unknown. Written where the ticks are made.
     pub clock_us: Rc<Cell<i64>>,
     /// Event time of the newest log of each partition, by slot: how far reading is, before any epoch closes.
     pub live: Rc<RefCell<Vec<Option<i64>>>>,

@@ -105,7 +105,8 @@ impl EpochCommit {
 
     /// Memory that the commit holds on to, roughly, bytes.
     pub fn bytes(&self) -> usize {
-        let detectors: usize = self.detectors.iter().map(|(_, state)| state.as_ref().map_or(0, Vec::len) + 64).sum();
+        let detectors: usize =
+            self.detectors.iter().map(|(_, state)| state.as_ref().map_or(0, Vec::len) + 64).sum();
         self.seconds.len() * 64 + self.hourly.len() * 64 + self.episodes.len() * 1024 + detectors
     }
 

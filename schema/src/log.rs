@@ -1,8 +1,8 @@
 //! One log line as the product stores it, and batches of them.
 
+use crate::dead_letter::DeadLetter;
 use crate::level::Level;
 use crate::position::TopicPartition;
-use crate::dead_letter::DeadLetter;
 use std::ops::Range;
 
 /// Longest `service` and `host` kept, characters (the columns are `VARCHAR(100)`).

@@ -148,7 +148,10 @@ impl Progress {
             indicatif::ProgressBar::hidden()
         };
         let style = "{spinner} {human_pos} lines  {per_sec}  {elapsed}";
-        bar.set_style(indicatif::ProgressStyle::with_template(style).unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner()));
+        bar.set_style(
+            indicatif::ProgressStyle::with_template(style)
+                .unwrap_or_else(|_| indicatif::ProgressStyle::default_spinner()),
+        );
         bar.enable_steady_tick(Duration::from_millis(100));
         let (shown, counted) = (bar.downgrade(), Arc::clone(&outcomes));
         std::thread::spawn(move || {

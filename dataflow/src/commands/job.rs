@@ -78,6 +78,7 @@ fn bytes(count: u64) -> usize {
 
 /// The runtime of the stores and the API: they wait far more than they work.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("io").enable_all().build();
     runtime.context("starting the runtime of the stores")
 }

@@ -49,7 +49,9 @@ fn end_with_the_set() {
         let thread = std::thread::current();
         let talks_to_others = |name: &str| name.starts_with("timely:recv") || name.starts_with("timely:send");
         if thread.name().is_some_and(talks_to_others) {
-            tracing::error!("another process of the set ended; restart the whole set, it goes on at the last commit");
+            tracing::error!(
+                "another process of the set ended; restart the whole set, it goes on at the last commit"
+            );
             std::process::exit(i32::from(exit::RESTART_SET));
         }
         usual(panic);
@@ -82,9 +84,11 @@ fn cluster(config: &Config) -> anyhow::Result<Option<Cluster>> {
     let path = config.engine.hostfile.as_ref().context(
         "engine.process is set, engine.hostfile is not: the addresses of the set are needed, one HOST:PORT per line",
     )?;
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading the host file {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading the host file {}", path.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let addresses: Vec<String> = lines.take(config.engine.processes.get().max(1)).map(str::to_owned).collect();
+    let addresses: Vec<String> =
+        lines.take(config.engine.processes.get().max(1)).map(str::to_owned).collect();
     anyhow::ensure!(
         process < addresses.len() && addresses.len() >= config.engine.processes.get(),
         "{} names {} addresses; process {process} of {} needs one each",

@@ -34,8 +34,14 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(exit::CONFIG));
             }
             Some((process, status)) => {
-                pause = if began.elapsed() > SETTLED { Duration::from_millis(500) } else { (pause * 2).min(LONGEST_PAUSE) };
-                tracing::error!("process {process} of the set ended ({status}); the set starts again in {pause:?}");
+                pause = if began.elapsed() > SETTLED {
+                    Duration::from_millis(500)
+                } else {
+                    (pause * 2).min(LONGEST_PAUSE)
+                };
+                tracing::error!(
+                    "process {process} of the set ended ({status}); the set starts again in {pause:?}"
+                );
                 let until = Instant::now() + pause;
                 while Instant::now() < until {
                     if stop.load(Ordering::Relaxed) {
@@ -57,12 +63,15 @@ fn host_file(config: &Config) -> anyhow::Result<tempfile::NamedTempFile> {
     for process in 0..processes {
         let port = match config.engine.base_port {
             0 => {
-                let listener = TcpListener::bind(("127.0.0.1", 0)).context("finding a free port for the set")?;
+                let listener =
+                    TcpListener::bind(("127.0.0.1", 0)).context("finding a free port for the set")?;
                 let port = listener.local_addr()?.port();
                 held.push(listener);
                 port
             }
-            base => base.checked_add(u16::try_from(process)?).context("engine.base_port leaves too few ports")?,
+            base => {
+                base.checked_add(u16::try_from(process)?).context("engine.base_port leaves too few ports")?
+            }
         };
         writeln!(file, "127.0.0.1:{port}")?;
     }

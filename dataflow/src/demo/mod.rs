@@ -17,8 +17,8 @@ use crate::config::{Config, OutputFormat};
 use crate::coordinator::Begin;
 use crate::engine::{Engine, Job, Storage};
 use crate::metrics::Metrics;
-use crate::sources::{Sources, wall_us};
 use crate::sources::kafka::Settings;
+use crate::sources::{Sources, wall_us};
 use anyhow::Context;
 use jiff::Timestamp;
 use rdkafka::mocking::MockCluster;
@@ -168,7 +168,8 @@ impl Traffic {
             line.clear();
         }
         let thread = std::thread::Builder::new().name("generator".into()).spawn(move || {
-            let delivered = to_kafka(&mut generator, &target, &pace, &mut |_| {}).context("sending the logs")?;
+            let delivered =
+                to_kafka(&mut generator, &target, &pace, &mut |_| {}).context("sending the logs")?;
             score.lock().unwrap_or_else(PoisonError::into_inner).labels = Some(generator.labels());
             Ok(delivered.delivered)
         })?;

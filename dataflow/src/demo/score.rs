@@ -55,7 +55,8 @@ impl Score {
         let now_us = wall_us();
         let began_us = *self.began_us.get_or_insert(now_us);
         for change in &commit.episodes {
-            if matches!(change.kind, ChangeKind::Raised | ChangeKind::Opened) && change.episode.revision == 1 {
+            if matches!(change.kind, ChangeKind::Raised | ChangeKind::Opened) && change.episode.revision == 1
+            {
                 self.first_anomaly_s.get_or_insert((now_us - began_us) as f64 / 1e6);
                 self.detection_ms.push((now_us - change.episode.detected_at_us) as f64 / 1e3);
             }
@@ -69,7 +70,8 @@ impl Score {
         let of = |pick: fn(&Labels) -> &Vec<Label>| labels.map(pick).into_iter().flatten();
         let expected: Vec<&Label> = of(|labels| &labels.incidents).collect();
         let known: Vec<&Label> = expected.iter().copied().chain(of(|labels| &labels.excused)).collect();
-        let standing: Vec<&Episode> = self.episodes.values().filter(|e| e.status != Status::Retracted).collect();
+        let standing: Vec<&Episode> =
+            self.episodes.values().filter(|e| e.status != Status::Retracted).collect();
         let found = expected.iter().filter(|label| standing.iter().any(|episode| names(episode, label)));
         let explained = |episode: &&&Episode| known.iter().any(|label| overlaps(episode, label));
         let of_services: Vec<&&Episode> = standing.iter().filter(|e| e.key.service.is_some()).collect();
@@ -115,8 +117,16 @@ impl Summary {
         let ms = |time: Option<f64>| time.map_or("–".to_owned(), |ms| format!("{ms:.0} ms"));
         let first = self.first_anomaly_s.map_or("–".to_owned(), |s| format!("{s:.1} s"));
         let Percentiles { p50, p99 } = self.detection_ms;
-        writeln!(out, "logs        {} produced, {} stored, {} dead letters", self.produced, self.stored, self.dead_letters)?;
-        writeln!(out, "incidents   {} of {} found, {} false episodes", self.incidents_found, self.incidents, self.false_episodes)?;
+        writeln!(
+            out,
+            "logs        {} produced, {} stored, {} dead letters",
+            self.produced, self.stored, self.dead_letters
+        )?;
+        writeln!(
+            out,
+            "incidents   {} of {} found, {} false episodes",
+            self.incidents_found, self.incidents, self.false_episodes
+        )?;
         writeln!(out, "first       {first} after the start")?;
         writeln!(out, "detection   {} (median), {} (99 %) from the clock to the row", ms(p50), ms(p99))
     }

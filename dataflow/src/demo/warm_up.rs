@@ -48,7 +48,9 @@ pub fn snapshot(
         detector.fold(&sums, checkpoint, detection);
         let state = detector.to_bytes().context("keeping what was learnt")?;
         let recent = sums.partition_point(|(second, _)| *second < now - kept_seconds(time.max_lateness));
-        snapshot.seconds.extend(sums[recent..].iter().map(|(second, sums)| (service.clone(), *second, *sums)));
+        snapshot
+            .seconds
+            .extend(sums[recent..].iter().map(|(second, sums)| (service.clone(), *second, *sums)));
         snapshot.detectors.push((service, state));
     }
     Ok(snapshot)

@@ -85,7 +85,13 @@ impl Reader for FileReader {
                 }
                 waker();
             })?;
-            self.slots.push(Slot { assignment: assignment.clone(), chunks, next_line: 0, ended: false, paused: false });
+            self.slots.push(Slot {
+                assignment: assignment.clone(),
+                chunks,
+                next_line: 0,
+                ended: false,
+                paused: false,
+            });
             self.turn.push_back(slot);
         }
         Ok(())
@@ -153,7 +159,12 @@ pub fn open(path: &Path) -> anyhow::Result<Box<dyn Read + Send>> {
     }
 }
 
-fn read(path: &Path, slot: u32, chunks: &SyncSender<anyhow::Result<Chunk>>, waker: &Waker) -> anyhow::Result<()> {
+fn read(
+    path: &Path,
+    slot: u32,
+    chunks: &SyncSender<anyhow::Result<Chunk>>,
+    waker: &Waker,
+) -> anyhow::Result<()> {
     let mut input = open(path)?;
     let mut rest = Vec::new();
     let mut first_line = 0;

@@ -15,8 +15,8 @@ use smartlog_schema::position::{Positions, TopicPartition};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How to reach Kafka.
@@ -155,9 +155,13 @@ impl KafkaReader {
             );
             slot.next_offset = begin;
         }
+        // Seeking is refused while the client is in trouble with the offset: take the partition anew.
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&source.topic, source.partition, Offset::Offset(slot.next_offset))?;
+        self.client.incremental_unassign(&list).with_context(|| format!("letting go of {source}"))?;
         self.client
-            .seek(&source.topic, source.partition, Offset::Offset(slot.next_offset), CALL)
-            .with_context(|| format!("seeking {source} to {}", slot.next_offset))?;
+            .incremental_assign(&list)
+            .with_context(|| format!("taking {source} anew at {}", slot.next_offset))?;
         Ok(())
     }
 
@@ -184,7 +188,8 @@ impl KafkaReader {
     /// Stops fetching partitions that were read as far as wanted.
     fn stop_ended(&mut self) -> anyhow::Result<()> {
         let is_over = |slot: &&(u32, &Slot)| slot.1.ended() && !slot.1.stopped;
-        let over: Vec<u32> = (0..).zip(&self.slots).filter(|slot| is_over(&slot)).map(|(index, _)| index).collect();
+        let over: Vec<u32> =
+            (0..).zip(&self.slots).filter(|slot| is_over(&slot)).map(|(index, _)| index).collect();
         if !over.is_empty() {
             self.client.pause(&self.list(&over)).context("stopping partitions that were read to the end")?;
             over.iter().for_each(|slot| self.slots[*slot as usize].stopped = true);
@@ -260,7 +265,8 @@ impl Reader for KafkaReader {
     }
 
     fn resume(&mut self, slots: &[u32]) -> anyhow::Result<()> {
-        let open: Vec<u32> = slots.iter().copied().filter(|slot| !self.slots[*slot as usize].stopped).collect();
+        let open: Vec<u32> =
+            slots.iter().copied().filter(|slot| !self.slots[*slot as usize].stopped).collect();
         self.client.resume(&self.list(&open)).context("resuming partitions")
     }
 }

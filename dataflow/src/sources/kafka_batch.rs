@@ -3,15 +3,18 @@
 //! rdkafka offers one message at a time, at the price of an event and a reference count each; librdkafka's own batch
 //! call takes a third less processor time per message. This module wraps that call: [`drain`] fetches what is queued,
 //! [`Batch`] owns the messages and gives them back when dropped.
-#![expect(unsafe_code, reason = "librdkafka's batch call has no safe counterpart; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "librdkafka's batch call has no safe counterpart; each block says why it is sound"
+)]
 
 use super::kafka_client::Client;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t::{
     RD_KAFKA_RESP_ERR__PARTITION_EOF as PARTITION_EOF, RD_KAFKA_RESP_ERR_NO_ERROR as NO_ERROR,
 };
-use rdkafka::consumer::Consumer as _;
-use rdkafka::types::RDKafkaErrorCode;
 use smartlog_operators::record::{Record, Records};
 use std::ffi::CStr;
 use std::ptr::NonNull;
@@ -28,8 +31,17 @@ pub struct Queue {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// The partition is read up to `offset`, for now.
-    End { topic: String, partition: i32, offset: i64 },
-    Error { topic: String, partition: i32, code: RDKafkaErrorCode, message: String },
+    End {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
+    Error {
+        topic: String,
+        partition: i32,
+        code: RDKafkaErrorCode,
+        message: String,
+    },
 }
 
 struct Message {
@@ -49,8 +61,9 @@ impl Queue {
         // SAFETY: the pointer is valid while `client` lives, and the queue handle that comes back is kept together
         // with it and given back before it (field order and `Drop`).
         let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.client().native_ptr()) };
-        let queue = NonNull::new(queue)
-            .ok_or_else(|| anyhow::anyhow!("the Kafka client has no consumer queue: it was made without group.id"))?;
+        let queue = NonNull::new(queue).ok_or_else(|| {
+            anyhow::anyhow!("the Kafka client has no consumer queue: it was made without group.id")
+        })?;
         Ok(Queue { queue, client, buffer: Vec::new() })
     }
 
@@ -65,7 +78,12 @@ impl Queue {
         self.buffer.resize(most, std::ptr::null_mut());
         // SAFETY: the buffer has room for `most` pointers, and librdkafka writes no more than that many.
         let count = unsafe {
-            sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, self.buffer.as_mut_ptr(), self.buffer.len())
+            sys::rd_kafka_consume_batch_queue(
+                self.queue.as_ptr(),
+                0,
+                self.buffer.as_mut_ptr(),
+                self.buffer.len(),
+            )
         };
         let count = usize::try_from(count).unwrap_or(0).min(most);
         let mut messages = Vec::with_capacity(count);
@@ -76,7 +94,9 @@ impl Queue {
             let head = unsafe { message.as_ref() };
             if head.err == NO_ERROR {
                 let slot = match last {
-                    Some((topic, partition, slot)) if topic == head.rkt && partition == head.partition => slot,
+                    Some((topic, partition, slot)) if topic == head.rkt && partition == head.partition => {
+                        slot
+                    }
                     _ => slot_of(&topic_name(head), head.partition),
                 };
                 last = Some((head.rkt, head.partition, slot));
@@ -99,7 +119,13 @@ impl Queue {
         // SAFETY: valid pointers to a C string and two integers; the call only copies what the client has cached.
         let error = unsafe {
             let client = self.client.client().native_ptr();
-            sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &raw mut low, &raw mut high)
+            sys::rd_kafka_get_watermark_offsets(
+                client,
+                topic.as_ptr(),
+                partition,
+                &raw mut low,
+                &raw mut high,
+            )
         };
         (error == NO_ERROR && high >= 0).then_some(high)
     }

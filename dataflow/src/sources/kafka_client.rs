@@ -22,13 +22,18 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
                 tracing::warn!(target: "kafka", facility, "{message}");
             }
             RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
                 tracing::info!(target: "kafka", facility, "{message}");
             }
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(target: "kafka", facility, "{message}"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "kafka", facility, "{message}")
+            }
         }
     }
 }
@@ -81,6 +86,8 @@ pub fn config(settings: &Settings) -> ClientConfig {
 /// A consumer with that configuration.
 pub fn client(settings: &Settings) -> anyhow::Result<Client> {
     config(settings).create_with_context(Context).map_err(|error| {
-        anyhow::anyhow!("the Kafka client refuses its configuration: {error}; see [kafka] and kafka.properties")
+        anyhow::anyhow!(
+            "the Kafka client refuses its configuration: {error}; see [kafka] and kafka.properties"
+        )
     })
 }

@@ -47,7 +47,9 @@ impl Watch {
         let watched = Arc::new(Mutex::new(Vec::new()));
         let alive = Arc::new(AtomicBool::new(true));
         let (client, list, running) = (Arc::downgrade(client), Arc::clone(&watched), Arc::clone(&alive));
-        std::thread::Builder::new().name("kafka-watch".into()).spawn(move || rounds(&client, &list, &running))?;
+        std::thread::Builder::new()
+            .name("kafka-watch".into())
+            .spawn(move || rounds(&client, &list, &running))?;
         Ok(Watch { watched, alive })
     }
 
@@ -88,7 +90,9 @@ fn rounds(client: &Weak<Client>, list: &Mutex<Vec<Arc<Watched>>>, running: &Atom
                     }
                 }
                 Err(error) if !std::mem::replace(&mut away, true) => {
-                    tracing::warn!("Kafka does not say where {source} ends ({error}); waiting, nothing is lost");
+                    tracing::warn!(
+                        "Kafka does not say where {source} ends ({error}); waiting, nothing is lost"
+                    );
                 }
                 Err(_) => break,
             }

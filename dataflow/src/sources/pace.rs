@@ -89,7 +89,8 @@ impl Together {
         let slowest = slowest.filter(|_| !overfull).unwrap_or(clock_us);
         let live = self.live.borrow();
         let slots = (0..).zip(live.iter().zip(partitions));
-        let ahead = slots.filter(|(_, (time, p))| !p.ended && time.is_some_and(|time| time > slowest + AHEAD_US));
+        let ahead =
+            slots.filter(|(_, (time, p))| !p.ended && time.is_some_and(|time| time > slowest + AHEAD_US));
         let fresh: Vec<u32> = ahead.map(|(slot, _)| slot).filter(|slot| self.paused.insert(*slot)).collect();
         if fresh.is_empty() { Ok(()) } else { reader.pause(&fresh) }
     }
@@ -99,7 +100,9 @@ impl Together {
         let mut board = self.pace.board.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, time) in partitions.iter().zip(self.live.borrow().iter()) {
             match time {
-                Some(time) if !partition.at_end && !partition.ended => board.insert(partition.source.clone(), *time),
+                Some(time) if !partition.at_end && !partition.ended => {
+                    board.insert(partition.source.clone(), *time)
+                }
                 _ => board.remove(&partition.source),
             };
         }

@@ -21,7 +21,7 @@ pub struct Api {
     ///
     /// There is no login: say true only behind a proxy that has one.
     pub allow_public: bool,
-    /// Web origins whose pages may read the API, such as https://ops.example.org, or `*`. Empty: its own pages only.
+    /// Web origins whose pages may read the API, such as `https://ops.example.org`, or `*`. Empty: its own pages only.
     pub cors_origins: Vec<String>,
     /// Connections to the store.
     ///
