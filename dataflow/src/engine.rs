@@ -13,7 +13,7 @@ use smartlog_operators::fold::Outcomes;
 use smartlog_operators::parse::Parser;
 use smartlog_schema::commit::Snapshot;
 use smartlog_schema::position::Positions;
-use smartlog_sinks::{CancellationToken, Health, LOGS, SinkError, StoreConfig};
+use smartlog_sinks::{CancellationToken, Health, LOGS, SinkError, StateStore, StoreConfig};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,6 +85,11 @@ impl Failure {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    fn raiser(&self) -> Arc<dyn Fn(anyhow::Error) + Send + Sync> {
+        let failure = self.clone();
+        Arc::new(move |error| failure.raise(error))
+    }
+
     fn take(&self) -> Option<anyhow::Error> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -119,14 +124,9 @@ impl Engine {
         if leads {
             let mut store = None;
             if let Some(storage) = &job.storage {
-                let mut opened =
-                    smartlog_sinks::state_store(&storage.store, store_health.clone(), cancel.clone())?;
-                snapshot = wait(runtime, opened.open())?;
-                store = Some(opened);
+                let opened = open(storage, runtime, &store_health, &cancel)?;
+                (store, snapshot, raw) = (Some(opened.0), opened.1, opened.2);
                 runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
-                if storage.raw_logs {
-                    raw = Some(wait(runtime, raw_positions(&storage.store))?);
-                }
             }
             let observer = advertising(&job.sources, observer);
             let fail = sink_failure(&failure, "committing");
@@ -189,10 +189,7 @@ impl Engine {
             watermark_us,
             outcomes,
             mailbox: mailbox.clone(),
-            fail: {
-                let failure = failure.clone();
-                Arc::new(move |error| failure.raise(error))
-            },
+            fail: failure.raiser(),
         };
         let guards = spawn_workers(job.workers, job.cluster, blueprint, shares)?;
         Ok(Engine { guards, threads, failure, cancel, mailbox, gauges })
@@ -245,6 +242,21 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// The state store, what it holds, and where the log sink stands, if logs are kept.
+type Opened = (Box<dyn StateStore>, Snapshot, Option<Positions>);
+
+fn open(
+    storage: &Storage,
+    runtime: &tokio::runtime::Handle,
+    health: &Health,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Opened> {
+    let mut store = smartlog_sinks::state_store(&storage.store, health.clone(), cancel.clone())?;
+    let snapshot = wait(runtime, store.open())?;
+    let logs = if storage.raw_logs { Some(wait(runtime, raw_positions(&storage.store))?) } else { None };
+    Ok((store, snapshot, logs))
 }
 
 /// Tells the source what is durable, besides `observer`.

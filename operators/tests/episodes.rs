@@ -10,6 +10,7 @@ use oracle::script::{Input, Log, MIDNIGHT, Random, Step};
 use oracle::settings::{Settings, dense};
 use proptest::prelude::*;
 use smartlog_operators::detector::{Detector, Finding};
+use smartlog_operators::episodes::{Evaluation, reconcile};
 use smartlog_operators::record::Change;
 use smartlog_operators::settings::Baseline;
 use smartlog_operators::sums::Sums;
@@ -223,6 +224,43 @@ fn a_silent_service_survives_a_restart() {
     assert!(store.log.iter().all(|change| change.episode.key == store.log[0].episode.key));
     let last = &store.log[store.log.len() - 1].episode;
     assert_eq!((last.status, last.last_seen), (Status::Open, MIDNIGHT + 5099), "{last:#?}");
+}
+
+/// An episode that late logs moved to an earlier start, and then split: each half has a name of its own.
+#[test]
+fn a_split_episode_does_not_lend_its_name_twice() {
+    let finding = |started_at: i64, ended_at: Option<i64>| Finding {
+        anomaly_type: AnomalyType::ErrorRateSpike,
+        started_at,
+        last_seen: ended_at.map_or(600, |end| end - 1),
+        ended_at,
+        expired: false,
+        value: 0.5,
+        threshold: 0.1,
+        baseline: 0.01,
+        peak: 0.5,
+    };
+    let mut published = Vec::new();
+    let mut look = |findings: &[Finding]| {
+        let service = "payments".into();
+        let evaluation = Evaluation {
+            service: Some(&service),
+            findings,
+            alarms: &[],
+            final_through: 600,
+            provisional_end: 606,
+            clock_us: 605 * MICROS,
+            last: false,
+        };
+        reconcile(&mut published, &evaluation);
+        let mut lives: Vec<(i64, i64)> =
+            published.iter().map(|episode| (episode.key.first_raised_at, episode.started_at)).collect();
+        lives.sort_unstable();
+        lives
+    };
+    assert_eq!(look(&[finding(500, None)]), [(500, 500)]);
+    assert_eq!(look(&[finding(400, None)]), [(500, 400)]);
+    assert_eq!(look(&[finding(400, Some(450)), finding(500, None)]), [(400, 400), (500, 500)]);
 }
 
 fn counts(seed: u64, span: i64) -> Vec<(i64, Sums)> {

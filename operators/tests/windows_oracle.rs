@@ -180,7 +180,7 @@ fn check_rolling(expected: &Expected, story: &Story) {
     }
 }
 
-fn check_clock(input: &Input, story: &Story, shape: &Shape) {
+fn check_clock(input: &Input, story: &Story, is_whole: bool) {
     let mut last = (0, 0);
     for closed in &story.closed {
         let now = (closed.clock.clock_us, closed.clock.watermark_us);
@@ -190,7 +190,8 @@ fn check_clock(input: &Input, story: &Story, shape: &Shape) {
     let end = &story.closed[story.closed.len() - 1];
     assert!(end.ended);
     let newest = input.logs().map(|log| log.second()).max().unwrap_or(0);
-    if !shape.bad_clocks {
+    // A partition that is started again and has nothing left to read has come to its stored time, which is a quantile.
+    if is_whole {
         assert!(end.final_through() > newest, "the last log is in a final window");
     }
 }
@@ -239,7 +240,7 @@ fn check(shape: &Shape, settings: &Settings, workers: &[usize]) {
     let story = tell(&input, settings, workers, shape.seed ^ 0x5eed);
     let expected = expect(&input, &story, settings);
     assert!(shape.far_too_late || expected.too_late == 0, "{} logs came too late", expected.too_late);
-    check_clock(&input, &story, shape);
+    check_clock(&input, &story, workers.len() == 1 && !shape.bad_clocks);
     check_hours(&expected, &story.store);
     check_rows(&expected, &story, settings.hop);
     check_rolling(&expected, &story);
