@@ -26,7 +26,7 @@ use std::sync::Arc;
 const WHOLE: &str = "";
 
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(8)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(32)
 }
 
 /// A run with its crashes: the epochs that were closed, in order, and how far each had read.
