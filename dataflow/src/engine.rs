@@ -71,6 +71,14 @@ pub struct Gauges {
     pub logs: Vec<Health>,
 }
 
+impl Gauges {
+    /// The health of the state store, under `store_name`, and of each worker's log sink.
+    pub fn sinks<'a>(&'a self, store_name: &str) -> Vec<(String, &'a Health)> {
+        let workers = self.logs.iter().enumerate().map(|(worker, health)| (format!("logs-{worker}"), health));
+        std::iter::once((store_name.to_owned(), &self.store)).chain(workers).collect()
+    }
+}
+
 /// The first thing that went wrong, and the flag that ends everything.
 #[derive(Clone, Default)]
 struct Failure {

@@ -140,10 +140,7 @@ impl Pipeline {
     }
 
     fn stores(&self, page: &mut Page<'_>) -> fmt::Result {
-        let workers = self.gauges.logs.iter().enumerate();
-        let sinks = workers.map(|(worker, health)| (format!("logs-{worker}"), health));
-        let sinks: Vec<(String, &Health)> =
-            std::iter::once(("aggregates".to_owned(), &self.gauges.store)).chain(sinks).collect();
+        let sinks = self.gauges.sinks("aggregates");
         let label = |name: &String| [("sink", name.clone())];
         let counts = |read: fn(&Health) -> u64| {
             sinks.iter().map(|(name, health)| (label(name), read(health))).collect()

@@ -100,9 +100,7 @@ fn answer(page: &Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
 
 /// Whether it is fit to run, and each dependency's state.
 fn health(gauges: &Gauges) -> (bool, serde_json::Value) {
-    let workers = gauges.logs.iter().enumerate().map(|(worker, health)| (format!("logs-{worker}"), health));
-    let sinks: Vec<(String, &Health)> =
-        std::iter::once(("store".to_owned(), &gauges.store)).chain(workers).collect();
+    let sinks = gauges.sinks("store");
     let state = |health: &Health| match health.state() {
         State::Ok => json!({ "status": "ok" }),
         State::Retrying { since, error } => json!({ "status": "degraded", "since": since, "error": error }),
