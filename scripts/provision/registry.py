@@ -2,6 +2,8 @@
 
 from .core import Service
 from .services.kafka import Kafka
+from .services.minio import Minio
+from .services.moto import Moto
 from .services.postgres import Postgres
 from .services.prometheus import Alertmanager, Prometheus
 from .services.redis import Redis
@@ -12,6 +14,8 @@ SERVICES: tuple[Service, ...] = (
     Kafka(),
     Postgres(),
     Redis(),
+    Minio(),
+    Moto(),
     Alertmanager(),
     Prometheus(),
     Toxiproxy(),

@@ -136,3 +136,50 @@ CREATE TABLE baseline_state (
     service TEXT  PRIMARY KEY,
     state   BYTEA NOT NULL
 ) WITH (fillfactor = 70);
+
+-- What was exported: docs/EXPORT.md. Dates are UTC, as YYYY-MM-DD; times are microseconds.
+CREATE TABLE export_files (
+    target           TEXT   NOT NULL,
+    date             TEXT   NOT NULL,
+    name             TEXT   NOT NULL,
+    status           TEXT   NOT NULL,
+    generation       BIGINT NOT NULL,
+    topic            TEXT,
+    partition        INTEGER,
+    first_offset     BIGINT,
+    next_offset      BIGINT,
+    rows             BIGINT NOT NULL,
+    bytes            BIGINT NOT NULL,
+    row_checksum     TEXT   NOT NULL,
+    min_timestamp_us BIGINT NOT NULL,
+    max_timestamp_us BIGINT NOT NULL,
+    created_us       BIGINT NOT NULL,
+    completed_us     BIGINT,
+    deleted_us       BIGINT,
+    PRIMARY KEY (target, date, name)
+);
+CREATE INDEX idx_export_files_intended ON export_files (topic, partition) WHERE status = 'intended';
+
+CREATE TABLE export_days (
+    target            TEXT   NOT NULL,
+    date              TEXT   NOT NULL,
+    generation        BIGINT NOT NULL DEFAULT 0,
+    revision          BIGINT NOT NULL DEFAULT 0,
+    manifest_revision BIGINT NOT NULL DEFAULT 0,
+    manifest_version  BIGINT NOT NULL DEFAULT 0,
+    success_version   BIGINT NOT NULL DEFAULT 0,
+    closed            BIGINT NOT NULL DEFAULT 0,
+    covered           TEXT   NOT NULL DEFAULT '[]',
+    PRIMARY KEY (target, date)
+);
+
+CREATE TABLE export_usage (
+    target            TEXT   NOT NULL,
+    day               TEXT   NOT NULL,
+    puts              BIGINT NOT NULL DEFAULT 0,
+    gets              BIGINT NOT NULL DEFAULT 0,
+    deletes           BIGINT NOT NULL DEFAULT 0,
+    bytes_uploaded    BIGINT NOT NULL DEFAULT 0,
+    multipart_aborted BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (target, day)
+);

@@ -132,3 +132,50 @@ CREATE TABLE baseline_state (
     service TEXT PRIMARY KEY,
     state   BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What was exported: docs/EXPORT.md. Dates are UTC, as YYYY-MM-DD; times are microseconds.
+CREATE TABLE export_files (
+    target           TEXT    NOT NULL,
+    date             TEXT    NOT NULL,
+    name             TEXT    NOT NULL,
+    status           TEXT    NOT NULL,
+    generation       INTEGER NOT NULL,
+    topic            TEXT,
+    partition        INTEGER,
+    first_offset     INTEGER,
+    next_offset      INTEGER,
+    rows             INTEGER NOT NULL,
+    bytes            INTEGER NOT NULL,
+    row_checksum     TEXT    NOT NULL,
+    min_timestamp_us INTEGER NOT NULL,
+    max_timestamp_us INTEGER NOT NULL,
+    created_us       INTEGER NOT NULL,
+    completed_us     INTEGER,
+    deleted_us       INTEGER,
+    PRIMARY KEY (target, date, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_export_files_intended ON export_files (topic, partition) WHERE status = 'intended';
+
+CREATE TABLE export_days (
+    target            TEXT    NOT NULL,
+    date              TEXT    NOT NULL,
+    generation        INTEGER NOT NULL DEFAULT 0,
+    revision          INTEGER NOT NULL DEFAULT 0,
+    manifest_revision INTEGER NOT NULL DEFAULT 0,
+    manifest_version  INTEGER NOT NULL DEFAULT 0,
+    success_version   INTEGER NOT NULL DEFAULT 0,
+    closed            INTEGER NOT NULL DEFAULT 0,
+    covered           TEXT    NOT NULL DEFAULT '[]',
+    PRIMARY KEY (target, date)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE export_usage (
+    target            TEXT    NOT NULL,
+    day               TEXT    NOT NULL,
+    puts              INTEGER NOT NULL DEFAULT 0,
+    gets              INTEGER NOT NULL DEFAULT 0,
+    deletes           INTEGER NOT NULL DEFAULT 0,
+    bytes_uploaded    INTEGER NOT NULL DEFAULT 0,
+    multipart_aborted INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (target, day)
+) STRICT, WITHOUT ROWID;
