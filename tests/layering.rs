@@ -12,6 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("smartlog-sinks", &["smartlog-schema"]),
     ("smartlog-api", &["smartlog-schema"]),
     ("smartlog-generator", &["smartlog-schema"]),
+    ("smartlog-models", &["smartlog-schema", "linfa-isolation-forest"]),
     (
         "smartlog",
         &[
@@ -21,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "smartlog-sinks",
             "smartlog-api",
             "smartlog-generator",
+            "smartlog-models",
         ],
     ),
     ("smartlog-benches", &[]),
@@ -34,6 +36,7 @@ const MUST_NOT_IMPORT: &[(&str, &[&str])] = &[
     ("smartlog-operators", &["tokio", "rdkafka", "tokio-postgres", "rusqlite", "hyper"]),
     ("smartlog-sinks", &["timely", "differential-dataflow", "rdkafka"]),
     ("smartlog-api", &["timely", "differential-dataflow", "rdkafka"]),
+    ("smartlog-models", &["timely", "differential-dataflow", "rdkafka", "tokio"]),
 ];
 
 fn dependencies() -> BTreeMap<String, Vec<String>> {

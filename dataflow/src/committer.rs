@@ -179,6 +179,8 @@ fn add(commit: &mut EpochCommit, change: Change) {
         }
         Change::Detector { service, state } => commit.detectors.push((service, state)),
         Change::Episode(change) => commit.episodes.push(*change),
+        Change::Score(score) => commit.scores.push(*score),
+        Change::Model(swap) => commit.models.push(*swap),
     }
 }
 

@@ -113,6 +113,9 @@ fn follow(episode: &mut Episode, finding: &Finding, evaluation: &Evaluation<'_>)
         revision: episode.revision,
         detected_at_us: episode.detected_at_us,
         provenance: episode.provenance.clone(),
+        // What a model said is put beside the episode later on its way.
+        score: episode.score,
+        model_version: episode.model_version.clone(),
         ..published_from(finding, evaluation)
     };
     if *episode == target {

@@ -12,6 +12,7 @@
 //! | [`hourly`] | partial sums → hourly counts |
 //! | [`baseline`], [`rules`], [`detector`] | what is normal, what is not, and for how long |
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
+//! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
 //! | [`window_rows`] | final windows as rows |
 
 pub mod admit;
@@ -21,11 +22,14 @@ mod closed_ticks;
 pub mod detect;
 pub mod detector;
 pub mod episodes;
+pub mod feature_rows;
+pub mod features;
 pub mod fold;
 pub mod hourly;
 pub mod parse;
 pub mod record;
 pub mod rules;
+pub mod score;
 pub mod settings;
 pub mod sums;
 pub mod window;

@@ -10,6 +10,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{Episode, EpisodeChange};
 use smartlog_schema::commit::{ClockState, Fingerprint};
+use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::position::TopicPartition;
 use std::rc::Rc;
 
@@ -165,4 +166,6 @@ pub enum Change {
         state: Option<Vec<u8>>,
     },
     Episode(Box<EpisodeChange>),
+    Score(Box<WindowScore>),
+    Model(Box<ModelSwap>),
 }

@@ -6,6 +6,7 @@
 //! ```
 
 use crate::anomaly::{Episode, EpisodeChange};
+use crate::model::{ModelSwap, WindowScore};
 use crate::position::{Positions, TopicPartition};
 use crate::sums::Sums;
 use compact_str::CompactString;
@@ -63,6 +64,10 @@ pub struct EpochCommit {
     /// has no state yet.
     pub detectors: Vec<(CompactString, Option<Vec<u8>>)>,
     pub episodes: Vec<EpisodeChange>,
+    /// Scores that are higher than any of their minute before, or were when they were made.
+    pub scores: Vec<WindowScore>,
+    /// Models that came into force.
+    pub models: Vec<ModelSwap>,
 }
 
 impl EpochCommit {
@@ -77,6 +82,8 @@ impl EpochCommit {
         self.hourly.extend(later.hourly);
         self.detectors.extend(later.detectors);
         self.episodes.extend(later.episodes);
+        self.scores.extend(later.scores);
+        self.models.extend(later.models);
     }
 
     /// Sums up what merging left side by side, so that each key is written once. Episode changes stay apart: each is
@@ -101,13 +108,27 @@ impl EpochCommit {
 
         let newest: BTreeMap<_, _> = self.detectors.drain(..).collect();
         self.detectors = newest.into_iter().collect();
+
+        let mut highest: BTreeMap<_, WindowScore> = BTreeMap::new();
+        for score in self.scores.drain(..) {
+            let key = (score.minute, score.service.clone(), score.role);
+            let known = highest.entry(key).or_insert_with(|| score.clone());
+            if score.score > known.score {
+                *known = score;
+            }
+        }
+        self.scores = highest.into_values().collect();
     }
 
     /// Memory that the commit holds on to, roughly, bytes.
     pub fn bytes(&self) -> usize {
         let detectors: usize =
             self.detectors.iter().map(|(_, state)| state.as_ref().map_or(0, Vec::len) + 64).sum();
-        self.seconds.len() * 64 + self.hourly.len() * 64 + self.episodes.len() * 1024 + detectors
+        self.seconds.len() * 64
+            + self.hourly.len() * 64
+            + self.episodes.len() * 1024
+            + detectors
+            + self.scores.len() * 128
     }
 
     /// Whether nothing but the clock and the epoch moved.
@@ -117,6 +138,8 @@ impl EpochCommit {
             && self.hourly.is_empty()
             && self.detectors.is_empty()
             && self.episodes.is_empty()
+            && self.scores.is_empty()
+            && self.models.is_empty()
     }
 }
 
@@ -132,4 +155,6 @@ pub struct Snapshot {
     pub detectors: Vec<(CompactString, Vec<u8>)>,
     /// Episodes that are not closed, and closed ones that late data can still change.
     pub episodes: Vec<Episode>,
+    /// The model in force of each role.
+    pub models: Vec<ModelSwap>,
 }

@@ -11,6 +11,7 @@
 //! | [`window`] | 5-minute window arithmetic, the only copy |
 //! | [`position`] | where a sink stands in the input |
 //! | [`anomaly`] | episodes, their states, and what happened to them |
+//! | [`model`] | which model was in force, and what it said |
 //! | [`commit`] | all that one closed epoch changes, and the snapshot a restart begins with |
 
 pub mod anomaly;
@@ -18,6 +19,7 @@ pub mod commit;
 pub mod dead_letter;
 pub mod level;
 pub mod log;
+pub mod model;
 pub mod position;
 pub mod sums;
 pub mod window;

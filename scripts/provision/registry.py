@@ -3,6 +3,7 @@
 from .core import Service
 from .services.kafka import Kafka
 from .services.minio import Minio
+from .services.mlflow import Mlflow
 from .services.moto import Moto
 from .services.postgres import Postgres
 from .services.prometheus import Alertmanager, Prometheus
@@ -18,6 +19,7 @@ SERVICES: tuple[Service, ...] = (
     Moto(),
     Alertmanager(),
     Prometheus(),
+    Mlflow(),
     Toxiproxy(),
     Kcat(),
     Python(),
@@ -27,4 +29,4 @@ SERVICES: tuple[Service, ...] = (
 )
 
 # What the tests of this repository need.
-FOR_TESTS = ("kafka", "postgres", "toxiproxy", "kcat", "python")
+FOR_TESTS = ("kafka", "postgres", "mlflow", "toxiproxy", "kcat", "python")

@@ -4,6 +4,7 @@ use crate::error::{Fault, SinkError};
 use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey};
 use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta};
 use smartlog_schema::log::LogBatch;
+use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
 use smartlog_schema::window::{HOUR, floor_to};
@@ -49,6 +50,8 @@ pub(crate) struct StatePlan {
     pub hourly: Vec<HourlyDelta>,
     pub detectors: Vec<(compact_str::CompactString, Option<Vec<u8>>)>,
     pub changes: Vec<EpisodeChange>,
+    pub scores: Vec<WindowScore>,
+    pub models: Vec<ModelSwap>,
 }
 
 impl StatePlan {
@@ -76,6 +79,8 @@ impl StatePlan {
             hourly: commit.hourly,
             detectors: commit.detectors,
             changes: commit.episodes,
+            scores: commit.scores,
+            models: commit.models,
             before: before.clone(),
             after,
         }

@@ -7,6 +7,7 @@ use smartlog_schema::anomaly::{
     AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Severity, Status,
 };
 use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, Snapshot};
+use smartlog_schema::model::{ModelSwap, Role, WindowScore};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
 use smartlog_sinks::{CancellationToken, Health, SinkError, State};
@@ -30,6 +31,8 @@ on_both_stores!(
     odd_text_in_an_episode_is_kept_as_it_can_be,
     migrating_twice_is_harmless,
     a_commit_before_opening_is_refused,
+    the_highest_score_of_a_minute_is_kept,
+    the_newest_model_of_each_role_is_in_force,
 );
 
 const T0: i64 = 1_768_471_200; // 2026-01-15T10:00:00Z
@@ -401,5 +404,74 @@ async fn migrating_twice_is_harmless(bench: Bench) {
 async fn a_commit_before_opening_is_refused(bench: Bench) {
     let error = bench.state().commit(&commit(T0)).await.expect_err("is not open");
     assert!(matches!(error, SinkError::Fatal(_)), "{error}");
+    bench.drop_it().await;
+}
+
+async fn the_highest_score_of_a_minute_is_kept(bench: Bench) {
+    let mut store = bench.state();
+    store.open().await.expect("opens");
+    let said = |minute, service: &str, role, score, version: &str| WindowScore {
+        minute,
+        service: service.into(),
+        role,
+        score,
+        threshold: 0.5,
+        alert_threshold: 0.75,
+        model_version: version.into(),
+    };
+    let (champion, challenger) = (Role::Champion, Role::Challenger);
+    // Two of one minute in one commit, as merged epochs have them; then a lower and a higher one later.
+    let first = vec![
+        said(T0, "a", champion, 0.4, "1"),
+        said(T0, "a", champion, 0.6, "1"),
+        said(T0, "a", challenger, 0.1, "2"),
+        said(T0, "", champion, 0.3, "1"),
+    ];
+    let later = vec![
+        said(T0, "a", champion, 0.5, "3"),
+        said(T0, "", champion, 0.7, "3"),
+        said(T0 + 60, "a", champion, 0.2, "3"),
+    ];
+    for scores in [first, later] {
+        store.commit(&EpochCommit { scores, ..commit(T0) }).await.expect("commits");
+    }
+    let kept = "SELECT service, role, CAST(round(score * 10) AS INTEGER), model_version FROM window_scores
+                ORDER BY minute, service, role";
+    let row = |values: [&str; 4]| values.map(|value| Some(value.to_owned())).to_vec();
+    assert_eq!(
+        bench.query(kept).await,
+        [
+            row(["", "champion", "7", "3"]),
+            row(["a", "challenger", "1", "2"]),
+            row(["a", "champion", "6", "1"]),
+            row(["a", "champion", "2", "3"]),
+        ]
+    );
+    assert_eq!(smartlog_sinks::expire(&bench.config, (T0 + 60) * US).await.expect("expires"), 3);
+    assert_eq!(bench.number("SELECT count(*) FROM window_scores").await, 1);
+    bench.drop_it().await;
+}
+
+async fn the_newest_model_of_each_role_is_in_force(bench: Bench) {
+    let swap = |role, effective, version: &str| ModelSwap {
+        role,
+        effective,
+        version: version.into(),
+        digest: format!("digest of {version}"),
+    };
+    let mut store = bench.state();
+    assert_eq!(store.open().await.expect("opens").models, []);
+    for (effective, version) in [(T0, "1"), (T0 + 10, "2"), (T0 + 10, "3")] {
+        let models = vec![swap(Role::Champion, effective, version)];
+        store.commit(&EpochCommit { models, ..commit(T0) }).await.expect("commits");
+    }
+    let models = vec![swap(Role::Challenger, T0 + 5, "9")];
+    store.commit(&EpochCommit { models, ..commit(T0) }).await.expect("commits");
+    drop(store);
+    let in_force = bench.state().open().await.expect("opens").models;
+    let by_role = |role| in_force.iter().find(|swap| swap.role == role).cloned();
+    assert_eq!(by_role(Role::Champion), Some(swap(Role::Champion, T0 + 10, "3")));
+    assert_eq!(by_role(Role::Challenger), Some(swap(Role::Challenger, T0 + 5, "9")));
+    assert_eq!(in_force.len(), 2);
     bench.drop_it().await;
 }

@@ -183,3 +183,34 @@ CREATE TABLE export_usage (
     multipart_aborted BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (target, day)
 );
+
+-- What models said: the highest score of each minute.
+CREATE TABLE window_scores (
+    minute          TIMESTAMPTZ      NOT NULL,
+    service         TEXT             NOT NULL,
+    role            VARCHAR(20)      NOT NULL,
+    score           DOUBLE PRECISION NOT NULL,
+    threshold       DOUBLE PRECISION NOT NULL,
+    alert_threshold DOUBLE PRECISION NOT NULL,
+    model_version   VARCHAR(50)      NOT NULL,
+    PRIMARY KEY (minute, service, role)
+) WITH (fillfactor = 70);
+CREATE INDEX idx_window_scores_service ON window_scores (service, minute);
+
+CREATE TABLE model_swaps (
+    role       VARCHAR(20)  NOT NULL,
+    effective  TIMESTAMPTZ  NOT NULL,
+    version    VARCHAR(50)  NOT NULL,
+    digest     TEXT         NOT NULL,
+    created_at TIMESTAMPTZ  NOT NULL DEFAULT now(),
+    PRIMARY KEY (role, effective)
+);
+
+CREATE TABLE model_status (
+    pipeline   TEXT        PRIMARY KEY,
+    state      VARCHAR(20) NOT NULL,
+    detail     TEXT        NOT NULL,
+    registry   TEXT        NOT NULL,
+    models     JSON        NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);

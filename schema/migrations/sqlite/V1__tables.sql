@@ -179,3 +179,34 @@ CREATE TABLE export_usage (
     multipart_aborted INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (target, day)
 ) STRICT, WITHOUT ROWID;
+
+-- What models said: the highest score of each minute; times in microseconds.
+CREATE TABLE window_scores (
+    minute          INTEGER NOT NULL,
+    service         TEXT    NOT NULL,
+    role            TEXT    NOT NULL,
+    score           REAL    NOT NULL,
+    threshold       REAL    NOT NULL,
+    alert_threshold REAL    NOT NULL,
+    model_version   TEXT    NOT NULL,
+    PRIMARY KEY (minute, service, role)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idx_window_scores_service ON window_scores (service, minute);
+
+CREATE TABLE model_swaps (
+    role       TEXT    NOT NULL,
+    effective  INTEGER NOT NULL,
+    version    TEXT    NOT NULL,
+    digest     TEXT    NOT NULL,
+    created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    PRIMARY KEY (role, effective)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE model_status (
+    pipeline   TEXT    PRIMARY KEY,
+    state      TEXT    NOT NULL,
+    detail     TEXT    NOT NULL,
+    registry   TEXT    NOT NULL,
+    models     TEXT    NOT NULL,
+    updated_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+) STRICT, WITHOUT ROWID;

@@ -109,7 +109,9 @@ pub(crate) async fn expire(url: &PostgresUrl, cutoff_us: i64) -> Result<u64, Sin
     let dropped = days::drop_before(client, cutoff_us).await.map_err(&failed)?;
     let sql = "DELETE FROM dead_letters WHERE created_at < $1";
     let letters = client.execute(sql, &[&Micros(cutoff_us)]).await.map_err(&failed)?;
-    Ok(dropped + letters)
+    let sql = "DELETE FROM window_scores WHERE minute < $1";
+    let scores = client.execute(sql, &[&Micros(cutoff_us)]).await.map_err(&failed)?;
+    Ok(dropped + letters + scores)
 }
 
 pub(crate) async fn counts(url: &PostgresUrl) -> Result<Counts, SinkError> {

@@ -126,6 +126,72 @@ impl<'a> DetectorColumns<'a> {
     }
 }
 
+/// The columns of scores.
+#[derive(Default)]
+struct ScoreColumns<'a> {
+    minutes: Vec<Micros>,
+    services: Vec<&'a str>,
+    roles: Vec<&'a str>,
+    scores: Vec<f64>,
+    thresholds: Vec<f64>,
+    alert_thresholds: Vec<f64>,
+    versions: Vec<&'a str>,
+}
+
+impl<'a> ScoreColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = ScoreColumns::default();
+        for score in &plan.scores {
+            columns.minutes.push(Micros(micros(score.minute)));
+            columns.services.push(&score.service);
+            columns.roles.push(score.role.as_str());
+            columns.scores.push(score.score);
+            columns.thresholds.push(score.threshold);
+            columns.alert_thresholds.push(score.alert_threshold);
+            columns.versions.push(&score.model_version);
+        }
+        columns
+    }
+
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.minutes,
+            &self.services,
+            &self.roles,
+            &self.scores,
+            &self.thresholds,
+            &self.alert_thresholds,
+            &self.versions,
+        ]
+    }
+}
+
+/// The columns of models that came into force.
+#[derive(Default)]
+struct ModelColumns<'a> {
+    roles: Vec<&'a str>,
+    effective: Vec<Micros>,
+    versions: Vec<&'a str>,
+    digests: Vec<&'a str>,
+}
+
+impl<'a> ModelColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = ModelColumns::default();
+        for swap in &plan.models {
+            columns.roles.push(swap.role.as_str());
+            columns.effective.push(Micros(micros(swap.effective)));
+            columns.versions.push(&swap.version);
+            columns.digests.push(&swap.digest);
+        }
+        columns
+    }
+
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![&self.roles, &self.effective, &self.versions, &self.digests]
+    }
+}
+
 /// Begins the transaction and writes all but the episodes, in one round trip.
 pub(super) async fn write_aggregates(
     client: &Client,
@@ -139,6 +205,8 @@ pub(super) async fn write_aggregates(
     let sums = SumColumns::of(plan);
     let hours = HourColumns::of(plan);
     let detectors = DetectorColumns::of(plan);
+    let scores = ScoreColumns::of(plan);
+    let models = ModelColumns::of(plan);
     let mut answers = vec![begin(client), fence(client, statements, &pipeline, plan, &clocks)];
     let mut add = |statement, values| answers.push(execute(client, statement, values));
     if !grown.topics.is_empty() {
@@ -170,6 +238,12 @@ pub(super) async fn write_aggregates(
     }
     if !detectors.given_up.is_empty() {
         add(&statements.give_up_detectors, vec![&detectors.given_up]);
+    }
+    if !scores.scores.is_empty() {
+        add(&statements.add_scores, scores.values());
+    }
+    if !models.roles.is_empty() {
+        add(&statements.add_models, models.values());
     }
     let mut counts = send_together(answers).await?.into_iter().skip(1);
     let state = counts.next().unwrap_or(0);

@@ -8,8 +8,10 @@ use crate::error::SinkError;
 use crate::plan::{Held, another_pipeline, read_partition_clocks};
 use smartlog_schema::anomaly::Episode;
 use smartlog_schema::commit::{ClockState, Fingerprint, Snapshot};
+use smartlog_schema::model::{ModelSwap, Role};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
+use smartlog_schema::window::MICROS;
 use std::collections::BTreeMap;
 use tokio_postgres::{Client, Error, Row};
 
@@ -55,6 +57,7 @@ pub(super) async fn take_over(
         seconds: read_seconds(client).await.map_err(failed)?,
         detectors: read_detectors(client).await.map_err(failed)?,
         episodes: read_episodes(client, store, settled_before).await?,
+        models: read_models(client).await.map_err(failed)?,
     };
     client.batch_execute("COMMIT").await.map_err(failed)?;
     let (sequence, event_seq) = (state.get(0), state.get(1));
@@ -101,6 +104,18 @@ async fn read_detectors(client: &Client) -> Result<Vec<(compact_str::CompactStri
     let rows =
         client.query("SELECT service, state FROM baseline_state ORDER BY service COLLATE \"C\"", &[]).await?;
     Ok(rows.iter().map(|row| (row.get::<_, &str>(0).into(), row.get(1))).collect())
+}
+
+/// The newest of each role.
+async fn read_models(client: &Client) -> Result<Vec<ModelSwap>, Error> {
+    let sql = "SELECT DISTINCT ON (role) role, effective, version, digest FROM model_swaps
+               ORDER BY role, effective DESC";
+    let rows = client.query(sql, &[]).await?;
+    let read = |row: &Row| {
+        let effective = row.get::<_, Micros>(1).0.div_euclid(MICROS);
+        Some(ModelSwap { role: Role::parse(row.get(0))?, effective, version: row.get(2), digest: row.get(3) })
+    };
+    Ok(rows.iter().filter_map(read).collect())
 }
 
 /// Episodes that are not closed, and closed ones that ended at or after `settled_before` (microseconds).

@@ -17,6 +17,8 @@ pub(super) struct Statements {
     pub write_episode: Statement,
     pub append_events: Statement,
     pub recount: Statement,
+    pub add_scores: Statement,
+    pub add_models: Statement,
 }
 
 impl Statements {
@@ -39,6 +41,8 @@ impl Statements {
             write_episode,
             append_events,
             recount,
+            add_scores,
+            add_models,
         ) = tokio::try_join!(
             client.prepare(DROP_EMPTY_HOURS),
             client.prepare(KEEP_DETECTORS),
@@ -47,6 +51,8 @@ impl Statements {
             client.prepare(WRITE_EPISODE),
             client.prepare(APPEND_EVENTS),
             client.prepare(RECOUNT),
+            client.prepare(ADD_SCORES),
+            client.prepare(ADD_MODELS),
         )?;
         Ok(Statements {
             fence,
@@ -63,6 +69,8 @@ impl Statements {
             write_episode,
             append_events,
             recount,
+            add_scores,
+            add_models,
         })
     }
 }
@@ -131,6 +139,20 @@ const RECOUNT: &str = "INSERT INTO hourly_metrics AS h (hour, service, anomaly_c
                            AND a.status <> 'retracted')
                      FROM unnest($1::timestamptz[], $2::text[], $3::timestamptz[]) AS c (hour, service, until)
                      ON CONFLICT (hour, service) DO UPDATE SET anomaly_count = excluded.anomaly_count";
+
+const ADD_SCORES: &str =
+    "INSERT INTO window_scores AS s (minute, service, role, score, threshold, alert_threshold, model_version)
+                     SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::float8[], $5::float8[],
+                                          $6::float8[], $7::text[])
+                     ON CONFLICT (minute, service, role) DO UPDATE SET score = excluded.score,
+                            threshold = excluded.threshold, alert_threshold = excluded.alert_threshold,
+                            model_version = excluded.model_version
+                     WHERE s.score < excluded.score";
+
+const ADD_MODELS: &str = "INSERT INTO model_swaps (role, effective, version, digest)
+                     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[])
+                     ON CONFLICT (role, effective) DO UPDATE SET version = excluded.version,
+                            digest = excluded.digest, created_at = now()";
 
 /// With an id ($1) the row is there and is changed; without, it is made. So ids are spent on new episodes only.
 const WRITE_EPISODE: &str = "

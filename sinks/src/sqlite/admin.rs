@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// Rows deleted at a time: between two deletions others get their turn.
 const EXPIRE_ROWS: usize = 5_000;
+/// Of `window_scores`.
+const KEY: &str = "minute, service, role";
 
 async fn run<T: Send + 'static>(
     file: &Path,
@@ -112,10 +114,12 @@ pub(crate) async fn accept_topic(file: &Path, topic: String) -> Result<u64, Sink
 
 pub(crate) async fn expire(file: &Path, cutoff_us: i64) -> Result<u64, SinkError> {
     let mut gone = 0;
-    for (table, time) in [("logs", "timestamp"), ("dead_letters", "created_at")] {
+    let keyed =
+        [("logs", "id", "timestamp"), ("dead_letters", "id", "created_at"), ("window_scores", KEY, "minute")];
+    for (table, key, time) in keyed {
         loop {
             let sql = format!(
-                "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {time} < ?1 LIMIT {EXPIRE_ROWS})"
+                "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {time} < ?1 LIMIT {EXPIRE_ROWS})"
             );
             let rows = run(file, "delete what is past the retention", move |connection| {
                 connection.execute(&sql, [cutoff_us])

@@ -9,8 +9,10 @@ use crate::plan::{Held, another_pipeline, read_partition_clocks};
 use compact_str::CompactString;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use smartlog_schema::commit::{ClockState, Fingerprint, Snapshot};
+use smartlog_schema::model::{ModelSwap, Role};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
+use smartlog_schema::window::MICROS;
 use std::collections::BTreeMap;
 
 pub(super) fn take_over(
@@ -78,6 +80,7 @@ fn read_snapshot(
         clock,
         seconds: read_seconds(transaction).map_err(failed)?,
         detectors: read_detectors(transaction).map_err(failed)?,
+        models: read_models(transaction).map_err(failed)?,
         episodes: episodes.into_iter().map(|row| row.read(store)).collect::<Result<_, _>>()?,
         positions: positions.clone(),
     };
@@ -102,6 +105,21 @@ fn read_positions(
         positions.insert(partition, row.get(2)?);
     }
     Ok((positions, fingerprints))
+}
+
+/// The newest of each role.
+fn read_models(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<ModelSwap>> {
+    let mut statement = transaction.prepare(
+        "SELECT role, max(effective), version, digest FROM model_swaps GROUP BY role ORDER BY role",
+    )?;
+    let read = |row: &Row<'_>| {
+        let role = Role::parse(row.get_ref(0)?.as_str()?);
+        let effective = row.get::<_, i64>(1)?.div_euclid(MICROS);
+        Ok(role.map(|role| (role, effective)).zip(Some((row.get(2)?, row.get(3)?))))
+    };
+    let swaps = statement.query_map([], read)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let swap = |((role, effective), (version, digest))| ModelSwap { role, effective, version, digest };
+    Ok(swaps.into_iter().flatten().map(swap).collect())
 }
 
 fn read_seconds(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(CompactString, i64, Sums)>> {

@@ -237,6 +237,7 @@ fn write_aggregates(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite
         transaction.prepare_cached("DELETE FROM window_state WHERE second < ?1")?.execute([before])?;
     }
     add_hourly(transaction, plan)?;
+    add_models(transaction, plan)?;
     let mut keep = transaction.prepare_cached(
         "INSERT INTO baseline_state (service, state) VALUES (?1, ?2)
          ON CONFLICT (service) DO UPDATE SET state = excluded.state",
@@ -268,6 +269,31 @@ fn add_seconds(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Res
         for (service, second, _) in &plan.seconds {
             drop_empty.execute(params![second, service.as_str()])?;
         }
+    }
+    Ok(())
+}
+
+/// Scores and the models that came into force.
+fn add_models(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Result<()> {
+    let mut add = transaction.prepare_cached(
+        "INSERT INTO window_scores (minute, service, role, score, threshold, alert_threshold, model_version)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (minute, service, role) DO UPDATE SET score = excluded.score, threshold = excluded.threshold,
+                alert_threshold = excluded.alert_threshold, model_version = excluded.model_version
+         WHERE window_scores.score < excluded.score",
+    )?;
+    for score in &plan.scores {
+        let (minute, service, role) = (micros(score.minute), score.service.as_str(), score.role.as_str());
+        let (level, threshold, alert) = (score.score, score.threshold, score.alert_threshold);
+        add.execute(params![minute, service, role, level, threshold, alert, score.model_version])?;
+    }
+    let mut swap = transaction.prepare_cached(
+        "INSERT INTO model_swaps (role, effective, version, digest) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (role, effective) DO UPDATE SET version = excluded.version, digest = excluded.digest",
+    )?;
+    for model in &plan.models {
+        let (role, effective) = (model.role.as_str(), micros(model.effective));
+        swap.execute(params![role, effective, model.version, model.digest])?;
     }
     Ok(())
 }

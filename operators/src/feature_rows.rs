@@ -1,0 +1,272 @@
+//! Final windows every 10 s of event time, as a model sees them.
+//!
+//! ```text
+//!   seconds ─▶ feature_windows ─┬─ windows of this worker's services ──────────────▶ feature_rows ─▶ FeatureRow
+//!   ticks   ─▶                  └─ how many services have a log ── broadcast ─▶
+//! ```
+//!
+//! A window is taken once the watermark passes its end; what is later than that corrects windows and episodes, not
+//! the rows. Windows without a log have no row. Training and serving read the same rows.
+
+use crate::features::{self, WIDTH, Window};
+use crate::record::{Epoch, Tick, WHOLE_STREAM};
+use crate::sums::{Diff, Sums, sums};
+use crate::window::SecondsTrace;
+use crate::window_rows::rows_of;
+use compact_str::CompactString;
+use differential_dataflow::operators::arrange::Arranged;
+use differential_dataflow::trace::cursor::Cursor;
+use differential_dataflow::trace::{Navigable, TraceReader};
+use serde::{Deserialize, Serialize};
+use smartlog_schema::window::{WINDOW_SECONDS, floor_to};
+use std::collections::BTreeMap;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::vec::Broadcast;
+use timely::progress::frontier::AntichainRef;
+
+/// Seconds of event time between two windows of a service.
+pub const HOP_SECONDS: i64 = 10;
+
+/// One final window, whole.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FeatureRow {
+    /// End of the window, epoch seconds, a multiple of [`HOP_SECONDS`].
+    pub end: i64,
+    pub service: CompactString,
+    pub sums: Sums,
+    pub unique_services: i64,
+}
+
+impl FeatureRow {
+    /// What the model sees.
+    pub fn values(&self) -> [f64; WIDTH] {
+        let FeatureRow { end, sums, unique_services, .. } = *self;
+        features::values(&Window { end, sums, unique_services })
+    }
+}
+
+/// A window of this worker; its count of services comes from all workers.
+type Part = (i64, CompactString, Sums);
+/// End of a window, and how many services of one worker have a log in it.
+type Count = (i64, i64);
+
+/// Which windows are taken when; what it holds are names and times, never sums.
+#[derive(Debug, Default)]
+struct Takes {
+    /// The last end that was taken.
+    taken_through: Option<i64>,
+    /// The newest second with a log of each service that may have one in a window still to come.
+    live: BTreeMap<CompactString, i64>,
+}
+
+impl Takes {
+    fn saw(&mut self, service: &CompactString, second: i64) {
+        match self.live.get_mut(service) {
+            Some(newest) => *newest = second.max(*newest),
+            None => drop(self.live.insert(service.clone(), second)),
+        }
+    }
+
+    /// The ends in `(after, through]` that are due at `tick`.
+    fn due(&mut self, tick: &Tick) -> Option<(i64, i64)> {
+        let through = floor_to(tick.final_through(), HOP_SECONDS);
+        let after = self.taken_through.or_else(|| tick.resumed_from.map(|s| floor_to(s, HOP_SECONDS)));
+        // A first start begins with the first log, wherever that is.
+        let after = after.unwrap_or(i64::MIN / 2);
+        (through > after).then(|| {
+            self.taken_through = Some(through);
+            (after, through)
+        })
+    }
+
+    fn forget_silent(&mut self, through: i64) {
+        self.live.retain(|_, newest| *newest + WINDOW_SECONDS > through);
+    }
+}
+
+/// The rows of this worker's services, in no particular order within an epoch.
+pub fn feature_rows<'scope>(
+    seconds: Arranged<'scope, SecondsTrace>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
+) -> StreamVec<'scope, Epoch, FeatureRow> {
+    let (parts, counts) = feature_windows(seconds, ticks);
+    complete(parts, counts.broadcast())
+}
+
+fn feature_windows<'scope>(
+    seconds: Arranged<'scope, SecondsTrace>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
+) -> (StreamVec<'scope, Epoch, Part>, StreamVec<'scope, Epoch, Count>) {
+    let mut builder = OperatorBuilder::new("feature_windows".to_owned(), ticks.scope());
+    let mut seconds_in = builder.new_input(seconds.stream, Pipeline);
+    let mut ticks_in = builder.new_input(ticks, Pipeline);
+    let (parts_out, parts) = builder.new_output();
+    let (counts_out, counts) = builder.new_output();
+    let mut parts_out = OutputBuilder::from(parts_out);
+    let mut counts_out = OutputBuilder::from(counts_out);
+    let mut trace = seconds.trace;
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut takes = Takes::default();
+        let mut ticks: BTreeMap<Epoch, (Vec<Capability<Epoch>>, Tick)> = BTreeMap::new();
+        move |frontiers| {
+            seconds_in.for_each(|_, spans| {
+                for batch in spans.drain(..).filter_map(|span| span.inner) {
+                    each_addition(batch.cursor(), &batch, |service, second| takes.saw(service, second));
+                }
+            });
+            ticks_in.for_each(|cap, data| {
+                if let (Some(&epoch), Some(tick)) = (cap.least(), data.drain(..).next_back()) {
+                    let held = (0..2).filter_map(|port| cap.retain_least(port)).collect();
+                    ticks.insert(epoch, (held, tick));
+                }
+            });
+            let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some(entry) = ticks.first_entry().filter(|entry| is_closed(entry.key())) {
+                let (epoch, (caps, tick)) = entry.remove_entry();
+                if let Some((after, through)) = takes.due(&tick).filter(|_| tick.is_known()) {
+                    let mut parts = parts_out.activate();
+                    let mut parts = parts.session(&caps[0]);
+                    let mut services_at: BTreeMap<i64, i64> = BTreeMap::new();
+                    each_service(
+                        &mut trace,
+                        &takes.live,
+                        after - WINDOW_SECONDS,
+                        epoch,
+                        |service, seconds| {
+                            for (end, sums) in rows_of(seconds, HOP_SECONDS, after, through) {
+                                if *service != WHOLE_STREAM {
+                                    *services_at.entry(end).or_default() += 1;
+                                }
+                                parts.give((end, service.clone(), sums));
+                            }
+                        },
+                    );
+                    counts_out.activate().session(&caps[1]).give_iterator(services_at.into_iter());
+                    takes.forget_silent(through);
+                }
+                let frontier = [epoch + 1];
+                trace.set_logical_compaction(AntichainRef::new(&frontier));
+                trace.set_physical_compaction(AntichainRef::new(&frontier));
+            }
+        }
+    });
+    (parts, counts)
+}
+
+/// Calls `visit` with the service and second of every addition of a batch.
+fn each_addition<C>(mut cursor: C, storage: &C::Storage, mut visit: impl FnMut(&CompactString, i64))
+where
+    C: for<'k> Cursor<
+            Key<'k> = &'k CompactString,
+            Val<'k> = &'k i64,
+            TimeGat<'k> = &'k Epoch,
+            DiffGat<'k> = &'k Diff,
+        >,
+{
+    while let Some(service) = cursor.get_key(storage) {
+        while let Some(&second) = cursor.get_val(storage) {
+            let mut added = false;
+            cursor.map_times(storage, |_, diff| added |= diff.0 > 0);
+            if added {
+                visit(service, second);
+            }
+            cursor.step_val(storage);
+        }
+        cursor.step_key(storage);
+    }
+}
+
+/// Calls `visit` for each of `live` with its sums per second from `from` on, ascending, as of `epoch`.
+fn each_service(
+    trace: &mut SecondsTrace,
+    live: &BTreeMap<CompactString, i64>,
+    from: i64,
+    epoch: Epoch,
+    mut visit: impl FnMut(&CompactString, &[(i64, Sums)]),
+) {
+    let batches = trace.batches_through(AntichainRef::new(&[])).unwrap_or_default();
+    // Each batch has a cursor of its own: see `detect::Reader`.
+    let mut cursors: Vec<_> = batches.iter().map(Navigable::cursor).collect();
+    let mut found: Vec<(i64, Sums)> = Vec::new();
+    for service in live.keys() {
+        found.clear();
+        for (cursor, batch) in cursors.iter_mut().zip(&batches) {
+            cursor.seek_key(batch, service);
+            if cursor.get_key(batch) != Some(service) {
+                continue;
+            }
+            cursor.seek_val(batch, &from);
+            while let Some(&second) = cursor.get_val(batch) {
+                let mut total = Sums::default();
+                cursor.map_times(batch, |time, diff| {
+                    if *time <= epoch {
+                        total += sums(*diff);
+                    }
+                });
+                found.push((second, total));
+                cursor.step_val(batch);
+            }
+        }
+        found.sort_unstable_by_key(|(second, _)| *second);
+        found.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                kept.1 += later.1;
+            }
+            same
+        });
+        found.retain(|(_, sums)| !sums.is_empty());
+        visit(service, &found);
+    }
+}
+
+/// Gives each window its count of services, once all workers have told theirs.
+fn complete<'scope>(
+    parts: StreamVec<'scope, Epoch, Part>,
+    counts: StreamVec<'scope, Epoch, Count>,
+) -> StreamVec<'scope, Epoch, FeatureRow> {
+    let mut builder = OperatorBuilder::new("feature_rows".to_owned(), parts.scope());
+    let mut parts_in = builder.new_input(parts, Pipeline);
+    let mut counts_in = builder.new_input(counts, Pipeline);
+    let (rows_out, rows) = builder.new_output();
+    let mut rows_out = OutputBuilder::from(rows_out);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut waiting: BTreeMap<Epoch, (Capability<Epoch>, Vec<Part>)> = BTreeMap::new();
+        let mut counted: BTreeMap<Epoch, BTreeMap<i64, i64>> = BTreeMap::new();
+        move |frontiers| {
+            parts_in.for_each(|cap, data| {
+                let Some(held) = cap.retain_least(0) else { return };
+                waiting.entry(*held.time()).or_insert_with(|| (held, Vec::new())).1.append(data);
+            });
+            counts_in.for_each(|cap, data| {
+                let Some(&epoch) = cap.least() else { return };
+                let of_epoch = counted.entry(epoch).or_default();
+                for (end, services) in data.drain(..) {
+                    *of_epoch.entry(end).or_default() += services;
+                }
+            });
+            let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
+                let (epoch, (cap, parts)) = entry.remove_entry();
+                let counts = counted.remove(&epoch).unwrap_or_default();
+                let row = |(end, service, sums)| FeatureRow {
+                    end,
+                    service,
+                    sums,
+                    unique_services: counts.get(&end).copied().unwrap_or(0),
+                };
+                rows_out.activate().session(&cap).give_iterator(parts.into_iter().map(row));
+            }
+            // Epochs of which this worker has no window.
+            while counted.first_entry().filter(|entry| is_closed(entry.key())).map(|e| e.remove()).is_some() {
+            }
+        }
+    });
+    rows
+}

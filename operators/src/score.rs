@@ -1,0 +1,275 @@
+//! What the models say of the windows, and beside which episodes it is written.
+//!
+//! ```text
+//!   feature rows ─┐                         ┌─▶ Change::Score    the highest of each minute
+//!   model orders ─┼─ score (by closed epoch)┼─▶ Change::Model    in force from which window on
+//!   changes ──────┘   └ rolling             └─▶ Change::Episode  with score and model_version
+//! ```
+//!
+//! Every final window is scored once, every 10 s of event time; a window that is still open is scored when a rule
+//! stirs. A model comes into force between two ends of windows, the same on every worker, whatever the ticks are.
+
+use crate::feature_rows::{FeatureRow, HOP_SECONDS};
+use crate::features::{self, WIDTH, Window};
+use crate::record::{Change, Epoch, Tick, WHOLE_STREAM};
+use crate::sums::{Sums, sums};
+use crate::window::RollingTrace;
+use compact_str::CompactString;
+use differential_dataflow::operators::arrange::Arranged;
+use differential_dataflow::trace::TraceReader;
+use differential_dataflow::trace::cursor::{Cursor, cursor_list};
+use serde::{Deserialize, Serialize};
+use smartlog_schema::anomaly::{Episode, EpisodeKey};
+use smartlog_schema::model::{ModelSwap, Role, WindowScore};
+use smartlog_schema::window::{MINUTE, floor_to, provisional_end};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::frontier::AntichainRef;
+
+/// What a model says of a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// 0 to 1, the higher, the stranger.
+    pub score: f64,
+    /// Beyond it the window counts as an outlier.
+    pub threshold: f64,
+    /// Beyond it for some time, it is worth an alarm.
+    pub alert_threshold: f64,
+}
+
+/// A fitted model, as the dataflow asks it.
+pub trait Model: Send + Sync {
+    /// Of a window of `service` (empty: the whole stream); `None`: the model does not know the service.
+    fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored>;
+}
+
+/// A model that is to come into force, on its way to every worker.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelOrder {
+    pub role: Role,
+    pub version: String,
+    pub digest: String,
+    /// As it is stored; empty: none of this role any more.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads a model's stored bytes. They were read once before they were ordered, so a failure is told and the old model
+/// stays.
+pub type Loader = Arc<dyn Fn(&ModelOrder) -> Option<Arc<dyn Model>> + Send + Sync>;
+
+struct InForce {
+    model: Arc<dyn Model>,
+    version: String,
+}
+
+/// What one epoch brings.
+#[derive(Default)]
+struct Pending {
+    cap: Option<Capability<Epoch>>,
+    orders: Vec<ModelOrder>,
+    rows: Vec<FeatureRow>,
+    changes: Vec<Change>,
+    tick: Option<Tick>,
+}
+
+/// The highest score of the minute that is being scored.
+struct Best {
+    minute: i64,
+    score: f64,
+}
+
+/// All that a worker knows of its models.
+struct Scores {
+    load: Loader,
+    models: BTreeMap<Role, InForce>,
+    best: BTreeMap<(CompactString, Role), Best>,
+    /// What was written beside episodes that are not over.
+    stamps: BTreeMap<EpisodeKey, (Option<f64>, String)>,
+    unique_services: i64,
+    /// Windows that end at or before this were scored.
+    scored_through: Option<i64>,
+}
+
+impl Scores {
+    fn take_orders(&mut self, orders: Vec<ModelOrder>) -> Vec<ModelSwap> {
+        let effective = self.scored_through.map_or(0, |through| through + HOP_SECONDS);
+        let mut swaps = Vec::new();
+        for order in orders {
+            if order.bytes.is_empty() {
+                self.models.remove(&order.role);
+            } else {
+                let Some(model) = (self.load)(&order) else { continue };
+                self.models.insert(order.role, InForce { model, version: order.version.clone() });
+            }
+            let ModelOrder { role, version, digest, .. } = order;
+            swaps.push(ModelSwap { role, effective, version, digest });
+        }
+        swaps
+    }
+
+    /// What is news of the minute of `row`, by each model.
+    fn score(&mut self, row: &FeatureRow) -> Vec<WindowScore> {
+        self.unique_services = row.unique_services;
+        let (values, minute) = (row.values(), floor_to(row.end - 1, MINUTE));
+        let mut news = Vec::new();
+        for (&role, in_force) in &self.models {
+            let Some(Scored { score, threshold, alert_threshold }) =
+                in_force.model.score(&row.service, &values)
+            else {
+                continue;
+            };
+            let best = self.best.entry((row.service.clone(), role)).or_insert(Best { minute, score: -1.0 });
+            if best.minute == minute && best.score >= score {
+                continue;
+            }
+            *best = Best { minute, score };
+            let (service, model_version) = (row.service.clone(), in_force.version.clone());
+            news.push(WindowScore {
+                minute,
+                service,
+                role,
+                score,
+                threshold,
+                alert_threshold,
+                model_version,
+            });
+        }
+        news
+    }
+
+    /// Writes what the model in force says of the open window beside `episode`.
+    fn stamp(&mut self, episode: &mut Episode, window: &Window) {
+        let Some(champion) = self.models.get(&Role::Champion) else { return };
+        let service = episode.key.service.as_deref().unwrap_or(WHOLE_STREAM.as_str());
+        let known = self.stamps.get(&episode.key);
+        let version = known.map(|(_, version)| version).or(episode.model_version.as_ref());
+        let version = version.unwrap_or(&champion.version).clone();
+        let before = known.and_then(|(score, _)| *score).or(episode.score);
+        // Once it is over, the window says nothing about it any more.
+        let now = || champion.model.score(service, &features::values(window)).map(|scored| scored.score);
+        let now = if episode.status.is_closed() { None } else { now() };
+        let score = [before, now].into_iter().flatten().reduce(f64::max);
+        if episode.status.is_closed() {
+            self.stamps.remove(&episode.key);
+        } else {
+            self.stamps.insert(episode.key.clone(), (score, version.clone()));
+        }
+        (episode.score, episode.model_version) = (score, Some(version));
+    }
+
+    /// Names of services that came long ago are forgotten.
+    fn forget_before(&mut self, second: i64) {
+        self.best.retain(|_, best| best.minute >= second);
+    }
+}
+
+/// How long a minute's best is remembered after its minute.
+const REMEMBERED: i64 = 2 * MINUTE;
+
+/// Scores `rows`, and writes what the champion says beside the episodes among `changes`.
+pub fn score<'scope>(
+    rows: StreamVec<'scope, Epoch, FeatureRow>,
+    changes: StreamVec<'scope, Epoch, Change>,
+    orders: StreamVec<'scope, Epoch, ModelOrder>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
+    rolling: Arranged<'scope, RollingTrace>,
+    load: Loader,
+) -> StreamVec<'scope, Epoch, Change> {
+    let mut builder = OperatorBuilder::new("score".to_owned(), rows.scope());
+    let tells_swaps = rows.scope().index() == 0;
+    let mut rows_in = builder.new_input(rows, Pipeline);
+    let mut changes_in = builder.new_input(changes, Pipeline);
+    let mut orders_in = builder.new_input(orders, Pipeline);
+    let mut ticks_in = builder.new_input(ticks, Pipeline);
+    let mut rolling_in = builder.new_input(rolling.stream, Pipeline);
+    let (out, scored) = builder.new_output();
+    let mut out = OutputBuilder::from(out);
+    let mut trace = rolling.trace;
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut scores = Scores {
+            load,
+            models: BTreeMap::new(),
+            best: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            unique_services: 0,
+            scored_through: None,
+        };
+        let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
+        let mut ticked: Option<Tick> = None;
+        move |frontiers| {
+            let mut hold = |cap: Option<Capability<Epoch>>, put: &mut dyn FnMut(&mut Pending)| {
+                let Some(cap) = cap else { return };
+                let pending = waiting.entry(*cap.time()).or_default();
+                pending.cap.get_or_insert(cap);
+                put(pending);
+            };
+            rows_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.rows.append(data)));
+            changes_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.changes.append(data)));
+            orders_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.orders.append(data)));
+            ticks_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.tick = data.pop()));
+            rolling_in.for_each(|_, _| {});
+            let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
+                let (epoch, pending) = entry.remove_entry();
+                let Pending { cap: Some(cap), orders, mut rows, changes, tick } = pending else { continue };
+                let mut output = out.activate();
+                let mut session = output.session(&cap);
+                if scores.scored_through.is_none() {
+                    let resumed = tick.as_ref().and_then(|tick| tick.resumed_from);
+                    scores.scored_through = resumed.map(|second| floor_to(second, HOP_SECONDS));
+                }
+                let swaps = scores.take_orders(orders).into_iter().filter(|_| tells_swaps);
+                session.give_iterator(swaps.map(|swap| Change::Model(Box::new(swap))));
+                rows.sort_unstable();
+                for row in &rows {
+                    session.give_iterator(scores.score(row).into_iter().map(|s| Change::Score(Box::new(s))));
+                }
+                ticked = tick.filter(Tick::is_known).or(ticked.take());
+                let end = ticked.as_ref().map_or(0, |tick| provisional_end(tick.clock_second()));
+                for mut change in changes {
+                    if let Change::Episode(change) = &mut change {
+                        let episode = &mut change.episode;
+                        let service = episode.key.service.as_ref().unwrap_or(&WHOLE_STREAM);
+                        let sums = open_window(&mut trace, service, epoch);
+                        let unique_services = scores.unique_services;
+                        scores.stamp(episode, &Window { end, sums, unique_services });
+                    }
+                    session.give(change);
+                }
+                if let Some(tick) = &ticked {
+                    let through = floor_to(tick.final_through(), HOP_SECONDS);
+                    if scores.scored_through != Some(through) {
+                        scores.forget_before(through - REMEMBERED);
+                    }
+                    scores.scored_through = Some(scores.scored_through.unwrap_or(through).max(through));
+                }
+                let frontier = [epoch + 1];
+                trace.set_logical_compaction(AntichainRef::new(&frontier));
+                trace.set_physical_compaction(AntichainRef::new(&frontier));
+            }
+        }
+    });
+    scored
+}
+
+/// The sums of `service` over the window that is open at the clock, as of `epoch`.
+fn open_window(trace: &mut RollingTrace, service: &CompactString, epoch: Epoch) -> Sums {
+    let batches = trace.batches_through(AntichainRef::new(&[])).unwrap_or_default();
+    let (mut cursor, batches) = cursor_list(batches);
+    cursor.seek_key(&batches, service);
+    let mut total = Sums::default();
+    if cursor.get_key(&batches) == Some(service) {
+        cursor.map_times(&batches, |time, diff| {
+            if *time <= epoch {
+                total += sums(*diff);
+            }
+        });
+    }
+    total
+}
