@@ -146,6 +146,40 @@ fn check_rows(expected: &Expected, story: &Story, hop: i64) {
     assert!(rows.is_empty(), "windows that hold no log: {rows:?}");
 }
 
+/// Rows for models: each window once, with what had come by the time that it was final.
+fn check_features(expected: &Expected, story: &Story) {
+    const HOP: i64 = 10;
+    let mut known: BTreeMap<&str, Seconds> = BTreeMap::new();
+    let mut arrivals = expected.arrivals.iter().peekable();
+    let mut taken_through: Option<i64> = None;
+    for (epoch, closed) in story.closed.iter().enumerate() {
+        while let Some((_, service, second, (_, errors, chars))) = arrivals.next_if(|(at, ..)| *at <= epoch) {
+            known.entry(service).or_default().log(*second, *errors > 0, *chars as usize);
+        }
+        let mut wanted: Vec<(i64, &str, Count, i64)> = Vec::new();
+        if closed.clock.clock_us != 0 {
+            let through = closed.final_through().div_euclid(HOP) * HOP;
+            let from = taken_through.unwrap_or(through - 3 * 86_400);
+            for end in (from..=through).step_by(HOP as usize).filter(|end| *end > from) {
+                let of_window = |seconds: &Seconds| seconds.between(end - 300, end);
+                let rows: Vec<_> =
+                    known.iter().map(|(service, seconds)| (*service, of_window(seconds))).collect();
+                let rows = rows.into_iter().filter(|(_, (logs, ..))| *logs > 0);
+                let services = rows.clone().filter(|(service, _)| *service != WHOLE).count() as i64;
+                wanted.extend(rows.map(|(service, count)| (end, service, count, services)));
+            }
+            taken_through = Some(taken_through.map_or(through, |before| before.max(through)));
+        }
+        let mut found: Vec<_> = closed.features.iter().collect();
+        found.sort();
+        let found: Vec<_> = found
+            .iter()
+            .map(|row| (row.end, row.service.as_str(), count(row.sums), row.unique_services))
+            .collect();
+        assert_eq!(found, wanted, "rows for models of epoch {epoch}");
+    }
+}
+
 /// Rolling sums at every tick against a recount at that tick's clock.
 fn check_rolling(expected: &Expected, story: &Story) {
     let mut arrivals = expected.arrivals.iter().peekable();
@@ -243,6 +277,7 @@ fn check(shape: &Shape, settings: &Settings, workers: &[usize]) {
     check_clock(&input, &story, workers.len() == 1 && !shape.bad_clocks);
     check_hours(&expected, &story.store);
     check_rows(&expected, &story, settings.hop);
+    check_features(&expected, &story);
     check_rolling(&expected, &story);
     check_episodes(&expected, &story, settings);
     life::check(&story.store.log);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use smartlog_operators::admit::admit;
 use smartlog_operators::clock::{Plan, clock};
 use smartlog_operators::detect::{self, detect};
+use smartlog_operators::feature_rows::{FeatureRow, feature_rows};
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
 use smartlog_operators::parse::{FieldMapping, Limits, Parser};
@@ -42,6 +43,7 @@ pub struct Closed {
     pub clock: ClockState,
     pub ended: bool,
     pub rows: Vec<WindowRow>,
+    pub features: Vec<FeatureRow>,
     pub rolling: Vec<(CompactString, Sums)>,
 }
 
@@ -59,6 +61,7 @@ impl Closed {
 enum Out {
     Change(Change),
     Row(WindowRow),
+    Features(FeatureRow),
     /// With its epoch: a batch of several travels under the first of them.
     Rolling(CompactString, Epoch, Diff),
 }
@@ -156,6 +159,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let Windows { seconds, rolling, changes, seeds } =
             window(admitted, ticks.clone(), max_lateness, Arc::default());
         let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
+        let features = feature_rows(seconds.clone(), ticks.clone()).map(Out::Features);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection };
         let detected = detect(seconds, rolling, ticks.clone(), seeds, settings);
@@ -163,7 +167,12 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let changes = changes.concat(slots).concat(hours).concat(detected).map(Out::Change);
         let rows = rows.map(Out::Row);
         let sums_of_window = sums_of_window.map(|(service, at, diff)| Out::Rolling(service, at, diff));
-        collect(changes.concat(rows).concat(sums_of_window), reports, ticks, Arc::clone(results));
+        collect(
+            changes.concat(rows).concat(features).concat(sums_of_window),
+            reports,
+            ticks,
+            Arc::clone(results),
+        );
     });
 }
 
@@ -267,6 +276,7 @@ fn collect<'scope>(
                     match item {
                         Out::Change(change) => closed.changes.push(change),
                         Out::Row(row) => closed.rows.push(row),
+                        Out::Features(row) => closed.features.push(row),
                         Out::Rolling(service, _, diff) => closed.rolling.push((service, sums(diff))),
                     }
                 }
@@ -343,6 +353,7 @@ impl Store {
                     self.episodes.insert(change.episode.key.clone(), change.episode.clone());
                     self.log.push(*change);
                 }
+                Change::Score(_) | Change::Model(_) => unreachable!("no model is in force here"),
             }
         }
         self.seconds.retain(|(_, second), _| *second >= forget_before);
