@@ -25,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "smartlog-models",
         ],
     ),
-    ("smartlog-benches", &[]),
+    ("smartlog-benches", &["smartlog-generator"]),
     ("smartlog-test-services", &[]),
     ("smartlog-tests", &["smartlog-test-services"]),
 ];

@@ -170,7 +170,7 @@ impl Detector {
         let view = self.view(window, end, settings);
         let calm = RULES.iter().zip(&self.open).filter(|(_, open)| open.is_none());
         calm.filter_map(|(rule, _)| {
-            let verdict = (rule.judge)(&view).filter(|verdict| rule.is_beyond(verdict))?;
+            let verdict = rule.verdict(&view).filter(|verdict| rule.is_beyond(verdict))?;
             Some(Alarm { anomaly_type: rule.anomaly_type, verdict })
         })
         .collect()
@@ -185,7 +185,7 @@ impl Detector {
         self.expire(settings, ended);
         let end = self.at;
         for (index, rule) in RULES.iter().enumerate() {
-            let verdict = (rule.judge)(&self.view(window, end, settings));
+            let verdict = rule.verdict(&self.view(window, end, settings));
             match self.open[index].take() {
                 None => self.open[index] = raise(rule, verdict, end),
                 Some(open) => match carry_on(rule, open, verdict, end, settings) {

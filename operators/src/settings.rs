@@ -45,6 +45,8 @@ impl Default for Baseline {
 /// `error_rate_spike`: error rate above `ratio` × baseline, and more errors than chance explains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorRateSpike {
+    /// Whether the rule is asked at all.
+    pub enabled: bool,
     pub ratio: f64,
     /// Fewest errors in the window.
     pub min_errors: i64,
@@ -56,7 +58,7 @@ pub struct ErrorRateSpike {
 
 impl Default for ErrorRateSpike {
     fn default() -> Self {
-        ErrorRateSpike { ratio: 3.0, min_errors: 5, baseline_floor: 0.005, significance: 1e-6 }
+        ErrorRateSpike { enabled: true, ratio: 3.0, min_errors: 5, baseline_floor: 0.005, significance: 1e-6 }
     }
 }
 
@@ -64,6 +66,8 @@ impl Default for ErrorRateSpike {
 /// spread explains.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
+    /// Whether the rule is asked at all.
+    pub enabled: bool,
     pub ratio: f64,
     /// Fewest logs a window must have (spike) or be expected to have (drop).
     pub min_logs: f64,
@@ -74,12 +78,12 @@ pub struct Volume {
 impl Volume {
     /// Defaults of `log_volume_spike`.
     pub fn spike() -> Self {
-        Volume { ratio: 5.0, min_logs: 20.0, deviations: 6.0 }
+        Volume { enabled: true, ratio: 5.0, min_logs: 20.0, deviations: 6.0 }
     }
 
     /// Defaults of `log_volume_drop`.
     pub fn drop() -> Self {
-        Volume { ratio: 0.1, min_logs: 20.0, deviations: 3.0 }
+        Volume { enabled: true, ratio: 0.1, min_logs: 20.0, deviations: 3.0 }
     }
 }
 

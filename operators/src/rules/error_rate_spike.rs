@@ -12,6 +12,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::High,
     side: Side::Above,
     measure: Measure { name: "Error rate", unit: "%", scale: 100.0 },
+    is_enabled: |settings| settings.error_rate_spike.enabled,
     judge,
 };
 

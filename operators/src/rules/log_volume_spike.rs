@@ -8,6 +8,7 @@ pub const RULE: Rule = Rule {
     severity: Severity::Medium,
     side: Side::Above,
     measure: LOGS_PER_MINUTE,
+    is_enabled: |settings| settings.log_volume_spike.enabled,
     judge,
 };
 

@@ -45,7 +45,9 @@ pub struct Rule {
     pub side: Side,
     /// How a value reads: what it is called, its unit, and the factor to show it in that unit.
     pub measure: Measure,
-    /// `None`: too little is known to judge.
+    /// Whether the user wants it.
+    pub is_enabled: fn(&Detection) -> bool,
+    /// `None`: too little is known to judge. Asked through [`Rule::verdict`].
     pub judge: fn(&View<'_>) -> Option<Verdict>,
 }
 
@@ -60,6 +62,11 @@ pub struct Measure {
 pub const RULES: &[Rule] = &[error_rate_spike::RULE, log_volume_spike::RULE, log_volume_drop::RULE];
 
 impl Rule {
+    /// What the rule measured; `None` when too little is known to judge, or it is switched off.
+    pub fn verdict(&self, view: &View<'_>) -> Option<Verdict> {
+        if (self.is_enabled)(view.settings) { (self.judge)(view) } else { None }
+    }
+
     /// Whether the verdict is trouble.
     pub fn is_beyond(&self, verdict: &Verdict) -> bool {
         match self.side {

@@ -21,13 +21,14 @@ pub fn dense() -> Settings {
         detection: Detection {
             baseline: Baseline { lag: 120, minutes: 12, enough_minutes: 4, first_minutes: 2 },
             error_rate_spike: ErrorRateSpike {
+                enabled: true,
                 ratio: 2.0,
                 min_errors: 2,
                 baseline_floor: 0.01,
                 significance: 0.05,
             },
-            log_volume_spike: Volume { ratio: 1.6, min_logs: 5.0, deviations: 1.5 },
-            log_volume_drop: Volume { ratio: 0.5, min_logs: 4.0, deviations: 1.0 },
+            log_volume_spike: Volume { enabled: true, ratio: 1.6, min_logs: 5.0, deviations: 1.5 },
+            log_volume_drop: Volume { enabled: true, ratio: 0.5, min_logs: 4.0, deviations: 1.0 },
             calm: 60,
             hysteresis: 0.8,
             max_episode: 420,

@@ -72,6 +72,8 @@ impl Detection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ErrorRateSpike {
+    /// Whether the rule is asked at all; an episode that is open when it is switched off ends.
+    pub enabled: bool,
     /// Error rate of the window, as a multiple of the baseline, beyond which it is raised.
     pub ratio: f64,
     /// Errors in the window below which it is never raised.
@@ -88,15 +90,16 @@ pub struct ErrorRateSpike {
 
 impl Default for ErrorRateSpike {
     fn default() -> Self {
-        let settings::ErrorRateSpike { ratio, min_errors, baseline_floor, significance } = Default::default();
-        ErrorRateSpike { ratio, min_errors, baseline_floor, significance }
+        let settings::ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance } =
+            Default::default();
+        ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance }
     }
 }
 
 impl ErrorRateSpike {
     fn settings(&self) -> settings::ErrorRateSpike {
-        let ErrorRateSpike { ratio, min_errors, baseline_floor, significance } = *self;
-        settings::ErrorRateSpike { ratio, min_errors, baseline_floor, significance }
+        let ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance } = *self;
+        settings::ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance }
     }
 }
 
@@ -104,6 +107,8 @@ impl ErrorRateSpike {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogVolumeSpike {
+    /// Whether the rule is asked at all; an episode that is open when it is switched off ends.
+    pub enabled: bool,
     /// Logs of the window, as a multiple of the baseline, beyond which it is raised.
     pub ratio: f64,
     /// Logs in the window below which it is never raised.
@@ -114,15 +119,15 @@ pub struct LogVolumeSpike {
 
 impl Default for LogVolumeSpike {
     fn default() -> Self {
-        let settings::Volume { ratio, min_logs, deviations } = settings::Volume::spike();
-        LogVolumeSpike { ratio, min_logs, deviations }
+        let settings::Volume { enabled, ratio, min_logs, deviations } = settings::Volume::spike();
+        LogVolumeSpike { enabled, ratio, min_logs, deviations }
     }
 }
 
 impl LogVolumeSpike {
     fn settings(&self) -> settings::Volume {
-        let LogVolumeSpike { ratio, min_logs, deviations } = *self;
-        settings::Volume { ratio, min_logs, deviations }
+        let LogVolumeSpike { enabled, ratio, min_logs, deviations } = *self;
+        settings::Volume { enabled, ratio, min_logs, deviations }
     }
 }
 
@@ -130,6 +135,8 @@ impl LogVolumeSpike {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogVolumeDrop {
+    /// Whether the rule is asked at all; an episode that is open when it is switched off ends.
+    pub enabled: bool,
     /// Logs of the window, as a multiple of the baseline, below which it is raised.
     pub ratio: f64,
     /// Logs that the baseline must expect in a window for the service to be judged at all.
@@ -142,15 +149,15 @@ pub struct LogVolumeDrop {
 
 impl Default for LogVolumeDrop {
     fn default() -> Self {
-        let settings::Volume { ratio, min_logs, deviations } = settings::Volume::drop();
-        LogVolumeDrop { ratio, min_logs, deviations }
+        let settings::Volume { enabled, ratio, min_logs, deviations } = settings::Volume::drop();
+        LogVolumeDrop { enabled, ratio, min_logs, deviations }
     }
 }
 
 impl LogVolumeDrop {
     fn settings(&self) -> settings::Volume {
-        let LogVolumeDrop { ratio, min_logs, deviations } = *self;
-        settings::Volume { ratio, min_logs, deviations }
+        let LogVolumeDrop { enabled, ratio, min_logs, deviations } = *self;
+        settings::Volume { enabled, ratio, min_logs, deviations }
     }
 }
 
