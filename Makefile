@@ -24,10 +24,10 @@ export SERVICES LOCKED PACKAGES FEATURES
 
 # Clones share the builds of the checks; `make demo` and `make build` use ./target, as anybody expects.
 # A CARGO_TARGET_DIR of yours is honoured everywhere.
-test lint docs bench coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
+test lint docs bench detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt docs bench coverage fuzz services services-stop services-selftest
+.PHONY: help demo build test lint fmt docs bench detect coverage fuzz services services-stop services-selftest
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench: export SMARTLOG_KAFKA_JVM ?= -Xms1g -Xmx1g -XX:+UseParallelGC
 bench: ## what the program reaches, one table, each limit measured beside it (docs/BENCHMARKS.md); QUICK=1 for a try
 	SMARTLOG_BENCH_QUICK=$(QUICK) SMARTLOG_BENCH_ROUNDS=$(ROUNDS) SMARTLOG_BENCH_LOGS=$(LOGS) \
 	scripts/with-services $(or $(SERVICES),kafka postgres) -- cargo bench $(LOCKED) -p smartlog-benches $(BENCH)
+
+detect: ## how well it detects (docs/DETECTION.md): SET=tune|held-out|short, BASELINE=FILE, OUT=FILE, WORST=20, FORMAT=json; QUICK=1 for a try
+	cargo run --release --quiet $(LOCKED) -p smartlog-benches --bin detect -- --set $(or $(SET),held-out) --worst $(or $(WORST),0) \
+	$(if $(QUICK),--quick,--without-each) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),--out $(OUT)) $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 
 coverage: ## line coverage of the tests, as HTML in the build folder
 	scripts/coverage

@@ -135,7 +135,9 @@ impl Report {
             "fragments",
             "named",
         ];
-        table(&head, self.rows.iter().map(|row| row.cells(before)).collect());
+        let told =
+            |row: &&Row| row.detectors == "all" || row.figures.incidents + row.figures.false_episodes > 0;
+        table(&head, self.rows.iter().filter(told).map(|row| row.cells(before)).collect());
         let head = ["corpus", "kind", "found", "named", "fragments", "median delay s"];
         table(&head, self.kinds.iter().map(KindRow::cells).collect());
         let head =

@@ -28,7 +28,7 @@ fn mixed_config(seed: u64) -> GeneratorConfig {
     GeneratorConfig {
         seed,
         // Another hour and day of the week each time.
-        start: start(seed as i64 * 29 * 3600),
+        start: start(seed as i64 % 200 * 29 * 3600),
         duration: Some(SignedDuration::from_hours(10)),
         rate_per_s,
         services,

@@ -252,7 +252,8 @@ impl Draft {
         let first = self.services[0].name;
         let flush_at = self.rng.random_range(240..600);
         // Another hour and day each time.
-        let start = Timestamp::from_second(1_741_000_000 + self.seed as i64 * 31 * 3600).unwrap_or_default();
+        let start =
+            Timestamp::from_second(1_741_046_400 + self.seed as i64 % 200 * 31 * 3600).unwrap_or_default();
         json!({
             "name": format!("replay {}", self.seed), "seed": self.seed, "start": start.to_string(),
             "hours": HOURS, "learn_hours": LEARN_MINUTES / 60, "malformed_per_10k": 15, "huge": 1,
