@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("smartlog-api", &["smartlog-schema"]),
     ("smartlog-generator", &["smartlog-schema"]),
     ("smartlog-models", &["smartlog-schema", "linfa-isolation-forest"]),
+    ("smartlog-lambda", &["smartlog-schema"]),
     (
         "smartlog",
         &[
@@ -37,6 +38,7 @@ const MUST_NOT_IMPORT: &[(&str, &[&str])] = &[
     ("smartlog-sinks", &["timely", "differential-dataflow", "rdkafka"]),
     ("smartlog-api", &["timely", "differential-dataflow", "rdkafka"]),
     ("smartlog-models", &["timely", "differential-dataflow", "rdkafka", "tokio"]),
+    ("smartlog-lambda", &["timely", "differential-dataflow", "rdkafka", "tokio-postgres", "rusqlite"]),
 ];
 
 fn dependencies() -> BTreeMap<String, Vec<String>> {

@@ -1,6 +1,7 @@
 """Every service and tool, in the order of starting: one that reads another's ports comes after it."""
 
 from .core import Service
+from .services.dynamodb import DynamoDB
 from .services.kafka import Kafka
 from .services.minio import Minio
 from .services.mlflow import Mlflow
@@ -8,7 +9,8 @@ from .services.moto import Moto
 from .services.postgres import Postgres
 from .services.prometheus import Alertmanager, Prometheus
 from .services.redis import Redis
-from .services.tools import CargoDeny, Kcat, Python, Shellcheck, Tarpaulin
+from .services.terraform import Checkov, Terraform
+from .services.tools import CargoDeny, CargoLambda, Kcat, Python, Shellcheck, Tarpaulin
 from .services.toxiproxy import Toxiproxy
 
 SERVICES: tuple[Service, ...] = (
@@ -17,16 +19,22 @@ SERVICES: tuple[Service, ...] = (
     Redis(),
     Minio(),
     Moto(),
+    DynamoDB(),
     Alertmanager(),
     Prometheus(),
     Mlflow(),
     Toxiproxy(),
+    Terraform(),
+    Checkov(),
     Kcat(),
     Python(),
     Shellcheck(),
     CargoDeny(),
+    CargoLambda(),
     Tarpaulin(),
 )
 
 # What the tests of this repository need.
-FOR_TESTS = ("kafka", "postgres", "mlflow", "toxiproxy", "kcat", "python")
+FOR_TESTS = (
+    "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
+)

@@ -40,6 +40,7 @@ class Minio(core.Service):
 
     def env(self, home: core.Home) -> dict[str, str]:
         return {
+            "MINIO_PROGRAM": str(_server()),
             "MINIO": f"http://{home.address('s3')}",
             "MINIO_USER": home.secret("user"),
             "MINIO_PASSWORD": home.secret("password"),

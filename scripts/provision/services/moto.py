@@ -25,7 +25,7 @@ class Moto(core.Service):
         return answers(f"http://{home.address('aws')}/moto-api/")
 
     def env(self, home: core.Home) -> dict[str, str]:
-        return {"MOTO": f"http://{home.address('aws')}", "MOTO_REGION": REGION}
+        return {"MOTO": f"http://{home.address('aws')}", "MOTO_REGION": REGION, "MOTO_PYTHON": str(_python())}
 
 
 def _python() -> Path:

@@ -64,6 +64,22 @@ class Tarpaulin(core.Service):
         return install.cargo("cargo-tarpaulin", "0.37.5")
 
 
+class CargoLambda(core.Service):
+    """Builds the function for arm64, against the C library of Amazon Linux; with zig, its linker."""
+
+    name = "cargo-lambda"
+
+    def install(self) -> None:
+        self._program()
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {"CARGO_LAMBDA": str(self._program())}
+
+    def _program(self) -> Path:
+        requirements = install.REPOSITORY / "tests" / "services" / "requirements-lambda.txt"
+        return install.python_venv("lambda", requirements).parent / "cargo-lambda"
+
+
 class Shellcheck(core.Service):
     """Lint for shell scripts."""
 
