@@ -6,7 +6,7 @@
 )]
 
 use smartlog_test_services::Service;
-use smartlog_tests::judge::{episodes, judge, windows_file};
+use smartlog_tests::judge::{episodes, judge, judge_all, windows_file};
 use smartlog_tests::oracle::{Log, Windows, windows};
 use smartlog_tests::program::Program;
 use smartlog_tests::store::{Kind, Store};
@@ -107,6 +107,35 @@ fn postgres_holds_the_topic_whatever_the_number_of_workers_and_processes() {
 #[test]
 fn sqlite_holds_the_topic_whatever_the_number_of_workers() {
     every_shape_of_a_set_gives_the_same(Kind::Sqlite);
+}
+
+/// Topics with partitions of equal numbers, read by workers that share them.
+#[test]
+fn several_topics_are_read_as_one_stream() {
+    let Some(kafka) = Service::require("kafka") else { return };
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let brokers = kafka.address();
+    let Some(mut store) = Store::create(Kind::Postgres) else { return };
+    let topics = [("one", 1), ("three", 3), ("two", 2)].map(|(stem, partitions)| {
+        let topic = Topic::create(&brokers, &unique(stem), partitions);
+        let mut traffic = Traffic::new(partitions as u64, partitions as usize);
+        traffic.send(&topic, 6_000, (now_us() - 40 * MINUTE_US, now_us() - 10 * MINUTE_US));
+        topic.flush();
+        topic
+    });
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    let run = |workers: &str, names: &[&str]| {
+        let mut arguments = vec!["run", "--until-end", "--workers", workers, "--brokers", &brokers];
+        arguments.extend(["--store", &store.url]);
+        names.iter().for_each(|name| arguments.extend(["--topic", name]));
+        Program::start(&arguments).succeed(PATIENCE);
+    };
+    // One topic first: the others join a pipeline that has a past.
+    run("1", &names[..1]);
+    run("2", &names);
+    let all: Vec<&Topic> = topics.iter().collect();
+    let totals = judge_all(&mut store, &all, |_| {});
+    assert_eq!(totals.logs + totals.dead_letters, 18_000);
 }
 
 /// Logs that come later than windows can be corrected still belong to their hour, and a second run knows where the first

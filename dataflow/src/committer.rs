@@ -191,5 +191,6 @@ fn moved(commit: &mut EpochCommit, report: Report) {
     if let Some(fingerprint) = report.fingerprint {
         commit.fingerprints.insert(report.source.clone(), fingerprint);
     }
+    commit.cuts.extend(report.cuts.into_iter().map(|cut| (report.source.clone(), cut)));
     commit.positions.insert(report.source, report.next_offset);
 }

@@ -6,9 +6,10 @@
 //!   Kafka ── partitions┘        └─ looks for new partitions every few seconds
 //! ```
 
+use crate::lanes::NEAR;
 use crate::sources::kafka::{self, Settings, describe};
 use crate::sources::kafka_client::{Client, client};
-use crate::sources::{Assignment, Sources, wall_us};
+use crate::sources::{Assignment, Sources, gap, wall_us};
 use anyhow::Context;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -50,16 +51,16 @@ pub enum Order {
     Assign(Assignment),
 }
 
-/// Makes start positions durable before anything of their partitions is read.
-pub type RawStart = Box<dyn Fn(&Positions) -> anyhow::Result<()> + Send>;
+/// Makes start positions of a sink durable before anything of their partitions is read.
+pub type KeepStart = Box<dyn Fn(&str, &Positions) -> anyhow::Result<()> + Send>;
 
 /// What it decides by.
 pub struct Brief {
     pub snapshot: Snapshot,
-    /// Next offsets of the raw sinks, the least of them per partition; partitions missing there start with the rest.
-    pub raw: Option<Positions>,
-    /// Makes durable where the raw sinks begin in partitions that they have never stored anything of.
-    pub keep_raw_start: RawStart,
+    /// The log sinks in their order, and where each stands; partitions missing there start with the rest.
+    pub sinks: Vec<(&'static str, Positions)>,
+    /// Makes durable where a log sink begins in partitions that it has never stored anything of.
+    pub keep_start: KeepStart,
     pub begin: Begin,
     pub until_end: bool,
     pub stop: Arc<AtomicBool>,
@@ -114,8 +115,7 @@ fn of_files(paths: &[PathBuf], mut brief: Brief, orders: &SyncSender<Order>) -> 
         Order::Plan(Plan { partitions: partitions.clone(), clock: brief.snapshot.clock.unwrap_or_default() }),
     );
     for source in partitions {
-        let assignment =
-            Assignment { source, start: 0, end: None, aggregate_from: 0, raw_from: 0, time_us: None };
+        let assignment = Assignment { source, start: 0, end: None, attached: 0, time_us: None, clock_us: 0 };
         send(orders, Order::Assign(assignment));
     }
     Ok(())
@@ -134,7 +134,7 @@ fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -
                 fresh.push(assignment(&client, &brief, &source, (low, high), first, settings)?);
             }
         }
-        keep_raw_starts(&brief, &fresh)?;
+        keep_starts(&brief, &fresh)?;
         if first || !fresh.is_empty() {
             let partitions = fresh.iter().map(|a| a.source.clone()).collect();
             if !first {
@@ -154,17 +154,25 @@ fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -
     Ok(())
 }
 
-/// A kill between the first commit of the aggregates and the first of the logs must not make the logs begin where the
-/// aggregates stand: where they begin is stored before either reads.
-fn keep_raw_starts(brief: &Brief, fresh: &[Assignment]) -> anyhow::Result<()> {
-    let Some(stored) = &brief.raw else { return Ok(()) };
-    let unknown = fresh.iter().filter(|assignment| !stored.contains_key(&assignment.source));
-    let starts: Positions = unknown.map(|a| (a.source.clone(), a.raw_from.max(a.start))).collect();
-    if starts.is_empty() {
-        Ok(())
-    } else {
-        (brief.keep_raw_start)(&starts).context("storing where the logs begin")
+/// A kill between the first commit of the aggregates and the first of a log sink must not make that begin where the
+/// aggregates stand: where it begins is stored before either reads.
+fn keep_starts(brief: &Brief, fresh: &[Assignment]) -> anyhow::Result<()> {
+    for (sink, stored) in &brief.sinks {
+        let unknown = fresh.iter().filter(|assignment| !stored.contains_key(&assignment.source));
+        let starts: Positions = unknown.map(|a| (a.source.clone(), a.start)).collect();
+        if !starts.is_empty() {
+            (brief.keep_start)(sink, &starts).with_context(|| format!("storing where {sink} begins"))?;
+        }
     }
+    Ok(())
+}
+
+/// Which of the log sinks are near enough to be sent what is read from `start` on. Those far behind read by
+/// themselves first.
+fn attached(sinks: &[(&'static str, Positions)], source: &TopicPartition, start: i64) -> u64 {
+    let is_near = |stored: &Positions| stored.get(source).is_none_or(|next| next + NEAR >= start);
+    let bits = sinks.iter().enumerate().filter(|(_, (_, stored))| is_near(stored));
+    bits.fold(0, |all, (number, _)| all | 1 << number)
 }
 
 fn names(assignments: &[Assignment]) -> String {
@@ -227,47 +235,26 @@ fn assignment(
             Begin::At(ms) => offset_at(client, source, ms)?.unwrap_or(high),
         },
     };
-    let raw_from = match &brief.raw {
-        Some(positions) => positions.get(source).copied().unwrap_or(begin),
-        None => i64::MAX,
-    };
-    let start = begin.min(raw_from);
-    if start > high {
-        anyhow::bail!(recreated(
-            source,
-            &format!("it ends at offset {high}, yet {start} was reached before")
-        ));
+    if begin > high {
+        anyhow::bail!(gap::ends_before(source, high, begin));
     }
     if let Some(expected) = brief.snapshot.fingerprints.get(source) {
         check_fingerprint(client, source, begin - 1, low, *expected)?;
     }
-    if start < low && stored.is_some() {
-        let missing = low - start;
-        settings.counters.lost_to_retention.fetch_add(missing.unsigned_abs(), Ordering::Relaxed);
-        tracing::error!(
-            "{source}: {missing} records (offsets {start} to {}) were deleted by Kafka's retention before they were \
-             read; going on at {low}",
-            low - 1
-        );
+    if stored.is_some() {
+        let missing = gap::passed(source, begin, low);
+        settings.counters.lost_to_retention.fetch_add(missing, Ordering::Relaxed);
     }
-    let time_us = brief.snapshot.clock.as_ref().and_then(|clock| clock.partitions.get(source).copied());
-    let end = brief.until_end.then_some(high);
+    let clock = brief.snapshot.clock.as_ref();
+    let start = begin.max(low);
     Ok(Assignment {
         source: source.clone(),
-        start: start.max(low),
-        end,
-        aggregate_from: begin,
-        raw_from,
-        time_us,
+        start,
+        end: brief.until_end.then_some(high),
+        attached: attached(&brief.sinks, source, start),
+        time_us: clock.and_then(|clock| clock.partitions.get(source).copied()),
+        clock_us: clock.map_or(0, |clock| clock.clock_us),
     })
-}
-
-fn recreated(source: &TopicPartition, found: &str) -> String {
-    format!(
-        "{source} is not the partition that was read before: {found}. The topic was probably deleted and made anew. \
-         Nothing is skipped on its own; `smartlog sinks accept-topic {}` starts it over",
-        source.topic
-    )
 }
 
 fn offset_at(client: &Client, source: &TopicPartition, ms: i64) -> anyhow::Result<Option<i64>> {
@@ -316,7 +303,7 @@ fn check_fingerprint(
         // Compaction or a marker may have removed the very record.
         Some((at, _)) if at != offset => Ok(()),
         Some((_, fingerprint)) if fingerprint != expected => {
-            anyhow::bail!(recreated(source, &format!("the record at offset {offset} is another one")))
+            anyhow::bail!(gap::recreated(source, &format!("the record at offset {offset} is another one")))
         }
         _ => Ok(()),
     }

@@ -2,10 +2,11 @@
 
 use crate::committer::{self, Mailbox, Observer, wait};
 use crate::coordinator::{self, Begin, Brief};
+use crate::lanes::{self, Opening};
 use crate::pipeline::{self, Blueprint, Share};
-use crate::raw;
 use crate::retention;
 use crate::rows::WindowsFile;
+use crate::set;
 use crate::sources::{Pace, Sources};
 use anyhow::Context;
 use smartlog_operators::detect;
@@ -13,14 +14,18 @@ use smartlog_operators::fold::Outcomes;
 use smartlog_operators::parse::Parser;
 use smartlog_schema::commit::Snapshot;
 use smartlog_schema::position::Positions;
-use smartlog_sinks::{CancellationToken, Health, LOGS, SinkError, StateStore, StoreConfig};
+use smartlog_sinks::{CancellationToken, Health, LogSinkEntry, SinkError, StateStore, StoreConfig};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use timely::WorkerConfig;
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::initialize::WorkerGuards;
+use timely::communication::{AllocatorBuilder, Hooks};
 
 /// The processes of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +40,8 @@ pub struct Cluster {
 #[derive(Debug, Clone)]
 pub struct Storage {
     pub store: StoreConfig,
-    /// Whether every log is kept as well.
-    pub raw_logs: bool,
+    /// Where every log is kept as well.
+    pub log_sinks: Vec<LogSinkEntry>,
 }
 
 /// All that a run needs.
@@ -68,14 +73,23 @@ pub struct Gauges {
     pub watermark_us: Arc<AtomicI64>,
     pub pending_commit_bytes: Arc<AtomicUsize>,
     pub store: Health,
-    pub logs: Vec<Health>,
+    pub lanes: Vec<lanes::Watched>,
 }
 
 impl Gauges {
-    /// The health of the state store, under `store_name`, and of each worker's log sink.
+    /// The health of the state store, under `store_name`, and of each worker's log sinks.
     pub fn sinks<'a>(&'a self, store_name: &str) -> Vec<(String, &'a Health)> {
-        let workers = self.logs.iter().enumerate().map(|(worker, health)| (format!("logs-{worker}"), health));
-        std::iter::once((store_name.to_owned(), &self.store)).chain(workers).collect()
+        let lanes = self.lanes.iter().map(|lane| (lane.state.name(), &lane.health));
+        std::iter::once((store_name.to_owned(), &self.store)).chain(lanes).collect()
+    }
+
+    /// Records that were read and that some log sink was not handed yet; the most of any sink.
+    pub fn most_behind(&self) -> i64 {
+        let mut sinks: BTreeMap<&str, i64> = BTreeMap::new();
+        for lane in &self.lanes {
+            *sinks.entry(lane.state.sink).or_default() += lane.state.lag();
+        }
+        sinks.into_values().max().unwrap_or(0)
     }
 }
 
@@ -103,6 +117,15 @@ impl Failure {
     }
 }
 
+/// Dropped, the first ends the second.
+type Noting = (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<()>);
+
+fn note(runtime: &tokio::runtime::Handle, store: &StoreConfig, lanes: &[lanes::Watched]) -> Noting {
+    let states = lanes.iter().map(|lane| Arc::clone(&lane.state)).collect();
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    (done, runtime.spawn(lanes::Notes::new(store.clone(), states).keep(is_done)))
+}
+
 /// A running pipeline.
 pub struct Engine {
     guards: WorkerGuards<()>,
@@ -111,6 +134,9 @@ pub struct Engine {
     cancel: CancellationToken,
     mailbox: Mailbox,
     gauges: Gauges,
+    runtime: tokio::runtime::Handle,
+    /// Ends the notes on lanes when it is dropped, and what they end with.
+    noting: Option<Noting>,
 }
 
 impl Engine {
@@ -128,45 +154,43 @@ impl Engine {
         let store_health = Health::new();
         let mut threads = Vec::new();
 
-        let (mut snapshot, mut raw) = (Snapshot::default(), None);
+        let (mut snapshot, mut sinks) = (Snapshot::default(), Vec::new());
         if leads {
             let mut store = None;
             if let Some(storage) = &job.storage {
                 let opened = open(storage, runtime, &store_health, &cancel)?;
-                (store, snapshot, raw) = (Some(opened.0), opened.1, opened.2);
+                (store, snapshot, sinks) = (Some(opened.0), opened.1, opened.2);
                 runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
             }
             let observer = advertising(&job.sources, observer);
             let fail = sink_failure(&failure, "committing");
             threads.push(committer::start(mailbox.clone(), runtime.clone(), store, observer, fail)?);
         }
-        if snapshot.clock.is_none() {
-            snapshot = job.warm_up.unwrap_or(snapshot);
-        }
-
-        if let Some(clock) = &snapshot.clock {
-            // What is too old is judged by the clock from the first log on.
-            pace.clock_us.store(clock.clock_us, Ordering::Relaxed);
-        }
-
+        begin(&mut snapshot, job.warm_up, &pace);
+        let parser = Arc::new(job.parser);
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
-        let mut logs = Vec::new();
-        if let Some(storage) = job.storage.as_ref().filter(|storage| storage.raw_logs) {
-            let lanes = Lanes {
+        let (mut lanes, mut noting) = (Vec::new(), None);
+        if let Some(storage) = job.storage.as_ref().filter(|storage| !storage.log_sinks.is_empty()) {
+            let opening = Opening {
                 runtime,
-                pace: &pace,
-                watermark_us: &watermark_us,
+                store: &storage.store,
+                sinks: &storage.log_sinks,
+                sources: &job.sources,
+                parser: &parser,
+                max_in_flight_bytes: job.max_in_flight_bytes,
+                stop: &failure.stop,
                 cancel: &cancel,
-                failure: &failure,
+                watermark_us: &watermark_us,
             };
-            logs = lanes.open(&storage.store, &mut shares, &mut threads)?;
+            lanes = opening.open(&mut shares, &mut threads, lane_failure(&failure))?;
+            noting = Some(note(runtime, &storage.store, &lanes));
         }
         let hop = job.windows_file.as_ref().map(|(_, hop)| *hop);
         if leads {
             let brief = Brief {
                 snapshot,
-                raw,
-                keep_raw_start: keep_raw_start(runtime, job.storage.as_ref()),
+                sinks,
+                keep_start: keep_start(runtime, job.storage.as_ref()),
                 begin: job.begin,
                 until_end: job.until_end,
                 stop: Arc::clone(&failure.stop),
@@ -184,11 +208,11 @@ impl Engine {
             watermark_us: Arc::clone(&watermark_us),
             pending_commit_bytes: Arc::clone(&mailbox.bytes),
             store: store_health,
-            logs,
+            lanes,
         };
         let blueprint = Blueprint {
             sources: job.sources,
-            parser: Arc::new(job.parser),
+            parser,
             settings: job.settings,
             retention_us: job.retention.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX)),
             max_services: job.max_services,
@@ -200,7 +224,7 @@ impl Engine {
             fail: failure.raiser(),
         };
         let guards = spawn_workers(job.workers, job.cluster, blueprint, shares)?;
-        Ok(Engine { guards, threads, failure, cancel, mailbox, gauges })
+        Ok(Engine { guards, threads, failure, cancel, mailbox, gauges, runtime: runtime.clone(), noting })
     }
 
     pub fn gauges(&self) -> &Gauges {
@@ -218,7 +242,7 @@ impl Engine {
     /// # Errors
     /// The first thing that went wrong.
     pub fn join(self, grace: Duration) -> anyhow::Result<()> {
-        let Engine { guards, threads, failure, cancel, mailbox, .. } = self;
+        let Engine { guards, threads, failure, cancel, mailbox, runtime, noting, .. } = self;
         let (stop, patience) = (Arc::clone(&failure.stop), cancel.clone());
         let done = Arc::new(AtomicBool::new(false));
         let finished = Arc::clone(&done);
@@ -242,6 +266,10 @@ impl Engine {
         for thread in threads {
             panicked |= thread.join().is_err();
         }
+        if let Some((done, notes)) = noting {
+            drop(done);
+            panicked |= wait(&runtime, notes).is_err();
+        }
         done.store(true, Ordering::Relaxed);
         panicked |= watchdog.join().is_err();
         match failure.take() {
@@ -252,8 +280,8 @@ impl Engine {
     }
 }
 
-/// The state store, what it holds, and where the log sink stands, if logs are kept.
-type Opened = (Box<dyn StateStore>, Snapshot, Option<Positions>);
+/// The state store, what it holds, and where each log sink stands.
+type Opened = (Box<dyn StateStore>, Snapshot, Vec<(&'static str, Positions)>);
 
 fn open(
     storage: &Storage,
@@ -263,8 +291,24 @@ fn open(
 ) -> anyhow::Result<Opened> {
     let mut store = smartlog_sinks::state_store(&storage.store, health.clone(), cancel.clone())?;
     let snapshot = wait(runtime, store.open())?;
-    let logs = if storage.raw_logs { Some(wait(runtime, raw_positions(&storage.store))?) } else { None };
-    Ok((store, snapshot, logs))
+    let stored = wait(runtime, smartlog_sinks::positions(&storage.store))?;
+    // Each sink says itself where it stands, and holds on to it, once it is written to.
+    let of = |entry: &LogSinkEntry| {
+        let of_sink = stored.iter().filter(|position| position.sink == entry.name);
+        let known = of_sink.filter_map(|p| Some((p.partition.clone(), p.next_offset?)));
+        (entry.name, known.collect())
+    };
+    Ok((store, snapshot, storage.log_sinks.iter().map(of).collect()))
+}
+
+/// Begins a new pipeline with `warm_up`, and the clock where it stood.
+fn begin(snapshot: &mut Snapshot, warm_up: Option<Snapshot>, pace: &Pace) {
+    if let (None, Some(warm_up)) = (&snapshot.clock, warm_up) {
+        *snapshot = warm_up;
+    }
+    if let Some(clock) = &snapshot.clock {
+        pace.clock_us.store(clock.clock_us, Ordering::Relaxed);
+    }
 }
 
 /// Tells the source what is durable, besides `observer`.
@@ -279,13 +323,18 @@ fn advertising(sources: &Sources, mut observer: Observer) -> Observer {
     })
 }
 
-/// Stores where the logs begin; there is nothing to store without a store.
-fn keep_raw_start(runtime: &tokio::runtime::Handle, storage: Option<&Storage>) -> coordinator::RawStart {
+/// Stores where a log sink begins; there is nothing to store without a store.
+fn keep_start(runtime: &tokio::runtime::Handle, storage: Option<&Storage>) -> coordinator::KeepStart {
     let (runtime, store) = (runtime.clone(), storage.map(|storage| storage.store.clone()));
-    Box::new(move |starts| {
+    Box::new(move |sink, starts| {
         let Some(store) = &store else { return Ok(()) };
-        Ok(wait(&runtime, smartlog_sinks::set_start(store, LOGS, starts))?)
+        Ok(wait(&runtime, smartlog_sinks::set_start(store, sink, starts))?)
     })
+}
+
+fn lane_failure(failure: &Failure) -> impl Fn(&'static str, anyhow::Error) + Clone + Send + 'static {
+    let failure = failure.clone();
+    move |sink, error| failure.raise(error.context(format!("keeping the logs in {sink}")))
 }
 
 fn sink_failure(failure: &Failure, doing: &'static str) -> impl Fn(SinkError) + Send + 'static {
@@ -296,60 +345,11 @@ fn sink_failure(failure: &Failure, doing: &'static str) -> impl Fn(SinkError) + 
 fn pace(job: &Job, stop: Arc<AtomicBool>) -> Pace {
     Pace {
         tick: job.tick,
-        in_flight_bytes: Arc::default(),
-        max_in_flight_bytes: job.max_in_flight_bytes,
         waiting_bytes: Arc::default(),
         max_waiting_bytes: job.max_waiting_bytes,
         stop,
         clock_us: Arc::default(),
-        stalls: Arc::default(),
         board: Arc::default(),
-    }
-}
-
-/// Where the store's log sink stands; it says itself, and holds on to it, once it is written to.
-async fn raw_positions(store: &StoreConfig) -> Result<Positions, SinkError> {
-    let stored = smartlog_sinks::positions(store).await?;
-    let of_logs = stored.into_iter().filter(|position| position.sink == LOGS);
-    Ok(of_logs.filter_map(|position| Some((position.partition, position.next_offset?))).collect())
-}
-
-/// What the raw lanes of all workers share.
-struct Lanes<'a> {
-    runtime: &'a tokio::runtime::Handle,
-    pace: &'a Pace,
-    watermark_us: &'a Arc<AtomicI64>,
-    cancel: &'a CancellationToken,
-    failure: &'a Failure,
-}
-
-impl Lanes<'_> {
-    /// Gives every worker a lane to the store's log sink; the sinks' health, by worker.
-    fn open(
-        &self,
-        store: &StoreConfig,
-        shares: &mut [Share],
-        threads: &mut Vec<JoinHandle<()>>,
-    ) -> anyhow::Result<Vec<Health>> {
-        let mut healths = Vec::new();
-        for (worker, share) in shares.iter_mut().enumerate() {
-            let health = Health::new();
-            let sink = smartlog_sinks::log_sink(store, health.clone(), self.cancel.clone())?;
-            let in_flight = Arc::clone(&self.pace.in_flight_bytes);
-            let fail = sink_failure(self.failure, "storing logs");
-            let (lane, thread) = raw::start(
-                worker,
-                self.runtime.clone(),
-                sink,
-                in_flight,
-                Arc::clone(self.watermark_us),
-                fail,
-            )?;
-            share.lane = Some(lane);
-            threads.push(thread);
-            healths.push(health);
-        }
-        Ok(healths)
     }
 }
 
@@ -364,25 +364,31 @@ impl Drop for PanicGuard {
     }
 }
 
+/// What timely's workers talk to each other by, and what must live as long as they do.
+type Allocators = (Vec<AllocatorBuilder>, Box<dyn std::any::Any + Send>);
+
+fn allocators(workers: usize, cluster: Option<Cluster>) -> anyhow::Result<Allocators> {
+    let Some(cluster) = cluster else {
+        let built = timely::CommunicationConfig::Process(workers).try_build();
+        return built.map_err(|error| anyhow::anyhow!("{error}"));
+    };
+    let (hooks, sockets) = (Hooks::default(), set::connect(&cluster)?);
+    let within = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), hooks.spill.clone());
+    let (builders, guard) =
+        initialize_networking_from_sockets(within, sockets, cluster.process, workers, hooks)
+            .context("starting the connections of the set")?;
+    Ok((builders.into_iter().map(AllocatorBuilder::Tcp).collect(), Box::new(guard)))
+}
+
 fn spawn_workers(
     workers: usize,
     cluster: Option<Cluster>,
     blueprint: Blueprint,
     shares: Vec<Share>,
 ) -> anyhow::Result<WorkerGuards<()>> {
-    let communication = match cluster {
-        Some(Cluster { process, addresses }) => timely::CommunicationConfig::Cluster {
-            threads: workers,
-            process,
-            addresses,
-            report: false,
-            zerocopy: false,
-        },
-        None => timely::CommunicationConfig::Process(workers),
-    };
-    let config = timely::Config { communication, worker: WorkerConfig::default() };
+    let (builders, guard) = allocators(workers, cluster)?;
     let shares: Vec<Mutex<Option<Share>>> = shares.into_iter().map(|share| Mutex::new(Some(share))).collect();
-    timely::execute(config, move |worker| {
+    timely::execute::execute_from(builders, guard, WorkerConfig::default(), move |worker| {
         let share = &shares[worker.index() % workers];
         let share = share.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
         let _guard = PanicGuard(Arc::clone(&blueprint.fail));

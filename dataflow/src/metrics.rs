@@ -2,6 +2,7 @@
 //! `/metrics` answers also while a worker is stalled or a store is down.
 
 use crate::engine::Gauges;
+use crate::lanes::LaneState;
 use crate::sources::kafka::Settings;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -81,6 +82,7 @@ impl Collector for Pipeline {
         self.records(&mut page)?;
         self.time(&mut page)?;
         self.queues(&mut page)?;
+        self.lanes(&mut page)?;
         self.stores(&mut page)
     }
 }
@@ -119,8 +121,6 @@ impl Pipeline {
     fn queues(&self, page: &mut Page<'_>) -> fmt::Result {
         let pace = &self.gauges.pace;
         let size = |bytes: &AtomicUsize| bytes.load(Ordering::Relaxed) as f64;
-        page.gauge("in_flight_bytes", "Logs read and not stored yet", size(&pace.in_flight_bytes))?;
-        page.gauge("in_flight_limit_bytes", "Size at which reading pauses", pace.max_in_flight_bytes as f64)?;
         page.gauge("waiting_bytes", "Sums that wait for the clock", size(&pace.waiting_bytes))?;
         page.gauge(
             "waiting_limit_bytes",
@@ -131,11 +131,40 @@ impl Pipeline {
             "pending_commit_bytes",
             "Closed epochs not committed yet",
             size(&self.gauges.pending_commit_bytes),
+        )
+    }
+
+    /// The lanes of the log sinks: what waits in them, and whether they keep up.
+    fn lanes(&self, page: &mut Page<'_>) -> fmt::Result {
+        let gauges = |read: fn(&LaneState) -> f64| {
+            let lanes = self.gauges.lanes.iter();
+            lanes.map(|lane| ([("sink", lane.state.name())], read(&lane.state))).collect()
+        };
+        let counters = |read: fn(&LaneState) -> u64| {
+            let lanes = self.gauges.lanes.iter();
+            lanes.map(|lane| ([("sink", lane.state.name())], read(&lane.state))).collect()
+        };
+        let bytes = |lane: &LaneState| lane.bytes.load(Ordering::Relaxed) as f64;
+        page.gauges("lane_bytes", "Logs that wait for the sink", gauges(bytes))?;
+        let limit = |lane: &LaneState| lane.limit as f64;
+        page.gauges("lane_limit_bytes", "Size beyond which the sink reads by itself", gauges(limit))?;
+        let attached = |lane: &LaneState| lane.counts().0 as f64;
+        page.gauges("lane_attached_partitions", "Partitions whose logs the sink is sent", gauges(attached))?;
+        let detached = |lane: &LaneState| lane.counts().1 as f64;
+        page.gauges(
+            "lane_detached_partitions",
+            "Partitions that the sink reads by itself",
+            gauges(detached),
         )?;
-        page.counter(
-            "stalls",
-            "Times that reading paused for the sinks",
-            pace.stalls.load(Ordering::Relaxed) as u64,
+        let lag = |lane: &LaneState| lane.lag() as f64;
+        page.gauges("lane_lag_records", "Records read that the sink was not handed yet", gauges(lag))?;
+        let detachments = |lane: &LaneState| lane.detachments.load(Ordering::Relaxed);
+        page.counters("lane_detachments", "Times that a partition found no room", counters(detachments))?;
+        let lost = |lane: &LaneState| lane.lost.load(Ordering::Relaxed);
+        page.counters(
+            "lane_records_lost_to_retention",
+            "Records deleted before the sink read them",
+            counters(lost),
         )
     }
 

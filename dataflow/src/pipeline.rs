@@ -1,7 +1,7 @@
 //! The dataflow, top to bottom: a log's way from its source to the stores.
 //!
 //! ```text
-//!  coordinator ─ assignments ─▶ source ─▶ fold ─┬─▶ logs ─────────────────────▶ raw sinks (same worker)
+//!  coordinator ─ assignments ─▶ source ─▶ fold ─┬─▶ logs ─▶ lanes ────────────▶ log sinks (same worker)
 //!       │                                       ├─▶ reports ─▶ clock ─▶ ticks ──────────────┐
 //!       │                                       └─▶ partials ─▶ admit ─┬─▶ hourly ─────────┐│
 //!       └─ seeds ──────────────────────────────────────────▶           └─▶ window ─▶ detect ┴┴─▶ committer
@@ -13,9 +13,9 @@
 
 use crate::committer::{Mailbox, committer};
 use crate::coordinator::{Order, Orders, orders};
-use crate::raw::{Lane, logs_to};
+use crate::lanes::{OfWorker, logs_to};
 use crate::rows::{WindowsFile, rows_to};
-use crate::sources::{Pace, Sources, source, wall_us};
+use crate::sources::{Assignment, Pace, Sources, source, wall_us};
 use smartlog_operators::admit::admit;
 use smartlog_operators::clock::clock;
 use smartlog_operators::detect::{self, detect};
@@ -23,6 +23,7 @@ use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
 use smartlog_operators::parse::Parser;
 use smartlog_operators::record::{Epoch, Keyed, Tick};
+use smartlog_operators::stretch::Wants;
 use smartlog_operators::window::{Windows, window};
 use smartlog_operators::window_rows::window_rows;
 use std::cell::{Cell, RefCell};
@@ -35,7 +36,7 @@ use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, Inspect};
 use timely::worker::Worker;
 
-/// A retired service gives its slot up this long after its detection did, seconds.
+/// A retired service gives its slot up this long after the last late log could bring its detection back, seconds.
 const SLOT_AFTERLIFE: i64 = 3_600;
 
 /// What every worker of the process needs.
@@ -59,7 +60,8 @@ pub struct Blueprint {
 #[derive(Default)]
 pub struct Share {
     pub orders: Option<Receiver<Order>>,
-    pub lane: Option<Lane>,
+    /// One lane per log sink.
+    pub logs: OfWorker,
     pub windows_file: Option<WindowsFile>,
 }
 
@@ -74,11 +76,12 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
     };
     let clock_us = Rc::new(Cell::new(pace.clock_us.load(Ordering::Relaxed)));
     let live = Rc::new(RefCell::new(Vec::new()));
+    let wants = (!share.logs.lanes.is_empty()).then(Wants::default);
     let context = Context {
         parser: Arc::clone(&blueprint.parser),
         time: settings.time.clone(),
         retention_us: blueprint.retention_us,
-        raw: share.lane.is_some(),
+        wants: wants.clone(),
         clock_us: Rc::clone(&clock_us),
         live: Rc::clone(&live),
         wall_us: wall_us(),
@@ -94,10 +97,11 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             orders(scope, share.orders, epoch_now, pace.tick, Arc::clone(&pace.stop));
 
         let reader = |waker| blueprint.sources.reader(waker);
-        let input = source(assignments.broadcast(), reader, pace.clone(), live, fail("reading"));
+        let assignments = know_clock(assignments.broadcast(), Rc::clone(&clock_us));
+        let input = source(assignments, reader, pace.clone(), live, fail("reading"));
         let Folded { partials, reports, logs } = fold(input, context);
-        if let Some(lane) = share.lane {
-            logs_to(logs, lane);
+        if let Some(wants) = wants {
+            logs_to(logs, share.logs, wants, Arc::clone(&blueprint.watermark_us));
         }
 
         let reports = reports.broadcast();
@@ -106,7 +110,7 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             remember_clock(ticks, clock_us, Arc::clone(&pace.clock_us), Arc::clone(&blueprint.watermark_us));
 
         let keyed = partials.map(Keyed::Partial).concat(seeds);
-        let retire_after = settings.detection.retire_after + SLOT_AFTERLIFE;
+        let retire_after = settings.detection.retire_after + max_lateness + SLOT_AFTERLIFE;
         let (admitted, slots) = admit(keyed, ticks.clone(), blueprint.max_services, retire_after);
         let hours = hourly(admitted.clone());
         let waiting_bytes = Arc::clone(&pace.waiting_bytes);
@@ -121,6 +125,14 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
         let changes = changes.concat(slots).concat(hours).concat(detected);
         committer(changes, reports, ticks, max_lateness, mailbox);
     });
+}
+
+/// What is too old is judged by the stored clock from the first log on, in every process of a set.
+fn know_clock<'scope>(
+    assignments: StreamVec<'scope, Epoch, Assignment>,
+    of_worker: Rc<Cell<i64>>,
+) -> StreamVec<'scope, Epoch, Assignment> {
+    assignments.inspect(move |assignment| of_worker.set(of_worker.get().max(assignment.clock_us)))
 }
 
 /// Lets the fold and the source know the clock; they lie before it in the dataflow.

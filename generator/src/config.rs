@@ -22,6 +22,8 @@ pub struct GeneratorConfig {
     pub start: Timestamp,
     /// How much event time; without end when `None`.
     pub duration: Option<SignedDuration>,
+    /// Most lines to hand out; all of the duration when `None`.
+    pub lines: Option<u64>,
     /// Mean logs per second of all services together, over a week of season.
     pub rate_per_s: f64,
     /// Who makes the traffic.
@@ -57,6 +59,7 @@ impl Default for GeneratorConfig {
             seed: 1,
             start: Timestamp::from_second(1_767_225_600).expect("2026 is in range"),
             duration: Some(SignedDuration::from_hours(1)),
+            lines: None,
             rate_per_s: 1000.0,
             services: Services::Builtin,
             incidents: IncidentPlan::None,

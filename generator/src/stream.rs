@@ -68,6 +68,8 @@ pub struct Generator {
     /// Lines of the arrival second that is being handed out, in order of arrival.
     arriving: Vec<Line>,
     cursor: usize,
+    /// Lines that may still be handed out.
+    left: u64,
 }
 
 impl Generator {
@@ -84,12 +86,14 @@ impl Generator {
             keys: model.services.iter().map(|service| Arc::from(service.config.name.as_str())).collect(),
             arriving: Vec::new(),
             cursor: 0,
+            left: model.config.lines.unwrap_or(u64::MAX),
             model,
         })
     }
 
     /// Appends the next line's bytes to `out` (which it does not clear) and tells what it is; `None` at the end.
     pub fn next_into(&mut self, out: &mut Vec<u8>) -> Option<Head> {
+        self.left = self.left.checked_sub(1)?;
         while self.cursor == self.arriving.len() {
             self.arriving.clear();
             self.cursor = 0;

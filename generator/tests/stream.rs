@@ -40,6 +40,15 @@ fn equal_settings_make_equal_bytes_in_both_forms() {
 }
 
 #[test]
+fn a_number_of_lines_is_the_beginning_of_them_all() {
+    let all: Vec<_> = Generator::new(eventful(3)).unwrap().collect();
+    let some: Vec<_> = Generator::new(GeneratorConfig { lines: Some(500), ..eventful(3) }).unwrap().collect();
+    assert_eq!(some[..], all[..500]);
+    let more = GeneratorConfig { lines: Some(u64::MAX), ..eventful(3) };
+    assert_eq!(Generator::new(more).unwrap().count(), all.len());
+}
+
+#[test]
 fn every_log_has_all_fields_in_the_required_shape() {
     let all: Vec<_> = Generator::new(plain(5, 5, 500.0)).unwrap().collect();
     let mut versions = 0;

@@ -40,12 +40,22 @@ impl Slots {
             *newest = (*newest).max(second);
             return Admission::Holder;
         }
-        let free_of_charge = *service == WHOLE_STREAM || *service == OVERFLOW;
-        if !free_of_charge && self.holders.len() >= self.capacity {
+        if !Self::is_free_of_charge(service) && self.taken() >= self.capacity {
             return Admission::Full;
         }
         self.holders.insert(service.clone(), second);
         Admission::NewHolder
+    }
+
+    /// What is no service needs none of the slots.
+    fn is_free_of_charge(service: &CompactString) -> bool {
+        *service == WHOLE_STREAM || *service == OVERFLOW
+    }
+
+    /// Slots that services hold.
+    fn taken(&self) -> usize {
+        let held = |name: &str| usize::from(self.holders.contains_key(name));
+        self.holders.len() - held(&WHOLE_STREAM) - held(&OVERFLOW)
     }
 
     /// Gives a slot back to a service that held it before a restart, even beyond the capacity (workers may be fewer).
@@ -205,5 +215,14 @@ mod tests {
         let mut slots = Slots::new(0);
         assert_eq!(slots.admit(&WHOLE_STREAM, 0), Admission::NewHolder);
         assert_eq!(slots.admit(&OVERFLOW, 0), Admission::NewHolder);
+    }
+
+    #[test]
+    fn the_whole_stream_and_the_overflow_take_no_slot_from_a_service() {
+        let mut slots = Slots::new(2);
+        for name in [WHOLE_STREAM.clone(), OVERFLOW, "a".into(), "b".into()] {
+            assert_eq!(slots.admit(&name, 0), Admission::NewHolder, "{name}");
+        }
+        assert_eq!(slots.admit(&"c".into(), 0), Admission::Full);
     }
 }

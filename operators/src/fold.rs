@@ -4,19 +4,19 @@
 //! ```text
 //!                      ┌──▶ partials   one per (service, second) and epoch        ──▶ admit
 //!   Input ──▶ fold ────┼──▶ reports    one per partition and epoch                ──▶ clock
-//!                      └──▶ logs       batches per partition, dead letters inside ──▶ raw sinks, same worker
+//!                      └──▶ logs       stretches per partition, dead letters inside ──▶ lanes, same worker
 //! ```
 
 use crate::clock::PartitionTime;
-use crate::parse::{ParsedCore, ParsedLog, Parser, Reject, Scratch};
+use crate::parse::{Parser, Scratch};
 use crate::record::{Epoch, Input, Partial, Partition, Record, Records, Report, WHOLE_STREAM};
 use crate::settings;
+use crate::stretch::{self, Gathering, MAX_STRETCH_BYTES, Stretch, Want, Wants, too_old_before};
 use crate::sums::Sums;
 use compact_str::CompactString;
 use foldhash::HashMap;
-use smartlog_schema::commit::Fingerprint;
-use smartlog_schema::dead_letter::{DeadLetter, MAX_PAYLOAD_BYTES, Reason};
-use smartlog_schema::log::{LogBatch, LogRef};
+use smartlog_schema::commit::{Fingerprint, RetentionCut};
+use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::position::TopicPartition;
 use smartlog_schema::window::bucket_of;
 use std::cell::{Cell, RefCell};
@@ -35,8 +35,6 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 const MAX_PARTIALS: usize = 1 << 16;
 /// Service names that are remembered with a number each; the memory starts over when it is full (hostile input).
 const MAX_INTERNED: usize = 1 << 17;
-/// A log batch is handed on once it holds this many bytes.
-const MAX_BATCH_BYTES: usize = 1 << 20;
 
 /// What became of the records, counted. Shared with whoever publishes it; `records = logs + dead letters`.
 #[derive(Debug, Default)]
@@ -55,8 +53,8 @@ pub struct Context {
     pub time: settings::Time,
     /// Logs further than this behind the clock are dead letters, microseconds; `None`: none is.
     pub retention_us: Option<i64>,
-    /// Whether anybody wants the logs themselves.
-    pub raw: bool,
+    /// Who wants the logs themselves; `None`: nobody ever does.
+    pub wants: Option<Wants>,
     /// The newest clock, microseconds; 0 while unknown. Written where the ticks are made.
     pub clock_us: Rc<Cell<i64>>,
     /// Event time of the newest log of each partition, by slot: how far reading is, before any epoch closes.
@@ -68,11 +66,9 @@ pub struct Context {
 
 struct PartitionState {
     source: TopicPartition,
-    aggregate_from: i64,
-    raw_from: i64,
     time: PartitionTime,
     fingerprint: Option<Fingerprint>,
-    batch: LogBatch,
+    gathering: Gathering,
 }
 
 /// The state behind the operator; pure, so that tests can drive it without a dataflow.
@@ -84,7 +80,9 @@ pub struct Fold {
     services: HashMap<CompactString, u32>,
     names: Vec<CompactString>,
     partials: HashMap<(u32, i64), Sums>,
-    full_batches: Vec<LogBatch>,
+    /// Logs before this are too old.
+    before_us: i64,
+    full: Vec<Stretch>,
 }
 
 impl Fold {
@@ -97,26 +95,53 @@ impl Fold {
             services: HashMap::default(),
             names: Vec::new(),
             partials: HashMap::default(),
-            full_batches: Vec::new(),
+            before_us: i64::MIN,
+            full: Vec::new(),
         }
     }
 
     /// Takes note of partitions that are new.
     pub fn partitions(&mut self, partitions: &[Partition]) {
         for partition in &partitions[self.partitions.len()..] {
-            self.partitions.push(PartitionState {
-                source: partition.source.clone(),
-                aggregate_from: partition.aggregate_from,
-                raw_from: partition.raw_from,
-                time: PartitionTime::new(partition.time_us),
-                fingerprint: None,
-                batch: LogBatch::new(partition.source.clone(), partition.next_offset),
-            });
+            let (slot, source, from) =
+                (self.partitions.len() as u32, partition.source.clone(), partition.next_offset);
+            let keep = partition.attached != 0;
+            let mut gathering = Gathering::new(slot, source.clone(), from, keep);
+            if let Some(wants) = &self.context.wants {
+                wants.borrow_mut().push(Want { attached: partition.attached, keep, asked: true });
+                let known = Some(self.before_us).filter(|&before_us| before_us != i64::MIN);
+                gathering.cuts.extend(known.map(|before_us| RetentionCut { from_offset: from, before_us }));
+            }
+            let time = PartitionTime::new(partition.time_us);
+            self.partitions.push(PartitionState { source, time, fingerprint: None, gathering });
         }
+    }
+
+    /// Takes note of which logs are wanted and which are too old from the next record on.
+    fn look_up(&mut self) {
+        let before_us = too_old_before(self.context.clock_us.get(), self.context.retention_us);
+        let moved = before_us > self.before_us;
+        let Some(wants) = &self.context.wants else {
+            self.before_us = self.before_us.max(before_us);
+            return;
+        };
+        for (state, want) in self.partitions.iter_mut().zip(wants.borrow().iter()) {
+            let gathering = &mut state.gathering;
+            if (moved || want.keep != gathering.keeps) && gathering.has_moved() {
+                self.full.push(gathering.cut(self.before_us));
+            }
+            gathering.keeps = want.keep;
+            if moved {
+                let from_offset = gathering.batch.next_offset;
+                gathering.cuts.push(RetentionCut { from_offset, before_us });
+            }
+        }
+        self.before_us = self.before_us.max(before_us);
     }
 
     /// Folds records in.
     pub fn records(&mut self, records: &dyn Records) {
+        self.look_up();
         let (mut logs, mut bytes) = (0, 0);
         let mut last_of_slot = [None::<usize>; 64];
         for index in 0..records.len() {
@@ -141,22 +166,18 @@ impl Fold {
     /// Folds one record in; whether it is a log.
     fn record(&mut self, record: &Record<'_>) -> bool {
         let partition = &mut self.partitions[record.slot as usize];
-        let now_us = Some(record.record_time_us.unwrap_or(self.wall_us));
-        let context = &self.context;
-        let core = if context.raw && record.offset >= partition.raw_from {
-            let parsed = context.parser.parse(record.payload, now_us, &mut self.scratch);
-            let parsed =
-                parsed.and_then(|log| keep_within_retention(log.timestamp_us, context).map(|()| log));
-            append(&mut partition.batch, record, &parsed);
-            if partition.batch.bytes() >= MAX_BATCH_BYTES {
-                let next = LogBatch::new(partition.source.clone(), partition.batch.next_offset);
-                self.full_batches.push(std::mem::replace(&mut partition.batch, next));
+        let (context, before_us) = (&self.context, self.before_us);
+        let gathering = &mut partition.gathering;
+        let core = if gathering.keeps {
+            let (batch, scratch) = (&mut gathering.batch, &mut self.scratch);
+            let core = stretch::append(batch, record, &context.parser, self.wall_us, before_us, scratch);
+            if gathering.batch.bytes() >= MAX_STRETCH_BYTES {
+                self.full.push(gathering.cut(before_us));
             }
-            parsed.map(|log| core_of(&log))
+            core
         } else {
-            // Nobody wants the text: the fields that are counted cost a third less.
-            let parsed = context.parser.parse_core(record.payload, now_us, &mut self.scratch);
-            parsed.and_then(|log| keep_within_retention(log.timestamp_us, context).map(|()| log))
+            gathering.batch.next_offset = record.offset + 1;
+            stretch::count(record, &context.parser, self.wall_us, before_us, &mut self.scratch)
         };
         let log = match core {
             Ok(log) => log,
@@ -165,17 +186,15 @@ impl Fold {
                 return false;
             }
         };
-        if record.offset >= partition.aggregate_from {
-            if partition.time.observe(log.timestamp_us, record.record_time_us) {
-                settle(partition, context, self.wall_us, false);
-            }
-            let service = match self.services.get(log.service) {
-                Some(&service) => service,
-                None => intern(&mut self.services, &mut self.names, log.service),
-            };
-            let sums = Sums::one(log.level.is_error(), i64::from(log.message_chars));
-            *self.partials.entry((service, bucket_of(log.timestamp_us))).or_default() += sums;
+        if partition.time.observe(log.timestamp_us, record.record_time_us) {
+            settle(partition, context, self.wall_us, false);
         }
+        let service = match self.services.get(log.service) {
+            Some(&service) => service,
+            None => intern(&mut self.services, &mut self.names, log.service),
+        };
+        let sums = Sums::one(log.level.is_error(), i64::from(log.message_chars));
+        *self.partials.entry((service, bucket_of(log.timestamp_us))).or_default() += sums;
         true
     }
 
@@ -215,22 +234,24 @@ impl Fold {
         partials
     }
 
-    /// The logs gathered so far.
-    pub fn take_batches(&mut self, partitions: Option<&[Partition]>) -> Vec<LogBatch> {
-        if !self.context.raw {
-            return Vec::new();
-        }
+    /// What was gathered so far. `partitions`: their state when the epoch closes.
+    pub fn take_stretches(&mut self, partitions: Option<&[Partition]>) -> Vec<Stretch> {
+        self.look_up();
+        let Some(wants) = &self.context.wants else { return Vec::new() };
+        let mut wants = wants.borrow_mut();
         for (slot, state) in self.partitions.iter_mut().enumerate() {
+            let gathering = &mut state.gathering;
+            let mut asked = false;
             if let Some(partition) = partitions.map(|p| &p[slot]) {
                 // Offsets without a record (compaction, transaction markers) are consumed as well.
-                state.batch.next_offset = state.batch.next_offset.max(partition.next_offset);
+                gathering.batch.next_offset = gathering.batch.next_offset.max(partition.next_offset);
+                asked = std::mem::take(&mut wants[slot].asked);
             }
-            if state.batch.next_offset > state.batch.first_offset {
-                let next = LogBatch::new(state.source.clone(), state.batch.next_offset);
-                self.full_batches.push(std::mem::replace(&mut state.batch, next));
+            if asked || gathering.has_moved() {
+                self.full.push(gathering.cut(self.before_us));
             }
         }
-        std::mem::take(&mut self.full_batches)
+        std::mem::take(&mut self.full)
     }
 
     /// How far every partition has come.
@@ -243,13 +264,13 @@ impl Fold {
             let time_us = if partition.ended { state.time.finish() } else { settled };
             Report {
                 source: state.source.clone(),
-                // While a raw branch catches up below it, the aggregates' position stays where it is.
-                next_offset: partition.next_offset.max(state.aggregate_from),
+                next_offset: partition.next_offset,
                 time_us,
                 at_end: partition.at_end,
                 ended: partition.ended,
                 wall_us,
                 fingerprint: state.fingerprint,
+                cuts: std::mem::take(&mut state.gathering.cuts),
             }
         };
         self.partitions.iter_mut().zip(partitions).map(report).collect()
@@ -275,54 +296,11 @@ fn intern(services: &mut HashMap<CompactString, u32>, names: &mut Vec<CompactStr
     number
 }
 
-fn keep_within_retention(timestamp_us: i64, context: &Context) -> Result<(), Reject> {
-    match context.retention_us {
-        Some(retention_us) if timestamp_us < context.clock_us.get() - retention_us => Err(Reject {
-            reason: Reason::BeforeRetention,
-            detail: "the timestamp lies before the retention (time.retention), counted from the clock".into(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn core_of<'a>(log: &ParsedLog<'a>) -> ParsedCore<'a> {
-    let ParsedLog { timestamp_us, level, service, message_chars, .. } = *log;
-    ParsedCore { timestamp_us, level, service, message_chars }
-}
-
-fn append(batch: &mut LogBatch, record: &Record<'_>, parsed: &Result<ParsedLog<'_>, Reject>) {
-    match parsed {
-        Ok(log) => batch.push(&LogRef {
-            offset: record.offset,
-            timestamp_us: log.timestamp_us,
-            level: log.level,
-            service: log.service,
-            host: log.host,
-            message: log.message,
-            metadata: log.metadata,
-            shape: 0,
-        }),
-        Err(reject) => batch.dead_letters.push(dead_letter(batch.source.partition, record, reject)),
-    }
-    batch.next_offset = record.offset + 1;
-}
-
-fn dead_letter(partition: i32, record: &Record<'_>, reject: &Reject) -> DeadLetter {
-    let payload = record.payload.unwrap_or_default();
-    DeadLetter {
-        partition,
-        offset: record.offset,
-        reason: reject.reason,
-        detail: reject.detail.clone().into_owned(),
-        payload: payload[..payload.len().min(MAX_PAYLOAD_BYTES)].to_vec(),
-    }
-}
-
 /// The three streams that [`fold`] makes.
 pub struct Folded<'scope> {
     pub partials: StreamVec<'scope, Epoch, Partial>,
     pub reports: StreamVec<'scope, Epoch, Report>,
-    pub logs: StreamVec<'scope, Epoch, LogBatch>,
+    pub logs: StreamVec<'scope, Epoch, Stretch>,
 }
 
 /// Parses and folds what the source of this worker reads.
@@ -365,11 +343,11 @@ pub fn fold<'scope>(input: StreamVec<'scope, Epoch, Input>, context: Context) ->
                                 .give_iterator(fold.close(&partitions, wall_us).into_iter());
                             logs_out
                                 .session(&cap)
-                                .give_iterator(fold.take_batches(Some(&partitions)).into_iter());
+                                .give_iterator(fold.take_stretches(Some(&partitions)).into_iter());
                         }
                     }
                 }
-                logs_out.session(&cap).give_iterator(fold.take_batches(None).into_iter());
+                logs_out.session(&cap).give_iterator(fold.take_stretches(None).into_iter());
             });
         }
     });

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`parse`] | payload bytes → a log, or why not |
 //! | [`fold`] | logs → one partial sum per service, second and epoch |
+//! | [`stretch`] | the logs themselves, for the log sinks |
 //! | [`clock`] | event times → the clock and the watermark |
 //! | [`admit`] | which services have state of their own |
 //! | [`window`] | partial sums → rolling 5-minute windows |
@@ -31,6 +32,7 @@ pub mod record;
 pub mod rules;
 pub mod score;
 pub mod settings;
+pub mod stretch;
 pub mod sums;
 pub mod window;
 pub mod window_rows;

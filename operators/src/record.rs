@@ -9,7 +9,7 @@ use crate::sums::Sums;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{Episode, EpisodeChange};
-use smartlog_schema::commit::{ClockState, Fingerprint};
+use smartlog_schema::commit::{ClockState, Fingerprint, RetentionCut};
 use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::position::TopicPartition;
 use std::rc::Rc;
@@ -55,10 +55,8 @@ pub struct Partition {
     pub at_end: bool,
     /// Nothing will ever come again.
     pub ended: bool,
-    /// Aggregates take what lies at or above; reading may start below, where sinks disagree.
-    pub aggregate_from: i64,
-    /// Raw sinks take what lies at or above.
-    pub raw_from: i64,
+    /// Which log sinks its logs are sent to from the start, a bit each.
+    pub attached: u64,
     /// The event time that it had come to when its state was stored, microseconds.
     pub time_us: Option<i64>,
 }
@@ -95,6 +93,8 @@ pub struct Report {
     pub ended: bool,
     pub wall_us: i64,
     pub fingerprint: Option<Fingerprint>,
+    /// Where in this epoch what is too old changed.
+    pub cuts: Vec<RetentionCut>,
 }
 
 /// Event time at the end of an epoch; the same on every worker.

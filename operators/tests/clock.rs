@@ -126,6 +126,7 @@ fn report(index: i32, time: Option<i64>, at_end: bool, wall: i64) -> Report {
         ended: false,
         wall_us: WALL + wall * SECOND,
         fingerprint: None,
+        cuts: Vec::new(),
     }
 }
 

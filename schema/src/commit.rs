@@ -35,6 +35,15 @@ pub struct Fingerprint {
     pub payload_hash: i64,
 }
 
+/// From one offset of a partition on, what lies before `before_us` is too old to be a log: so that whoever reads the
+/// partition later, or again, comes to the same verdict although the clock has gone on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RetentionCut {
+    pub from_offset: i64,
+    /// Event time, microseconds.
+    pub before_us: i64,
+}
+
 /// Counts that one epoch adds to an hour of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HourlyDelta {
@@ -55,6 +64,8 @@ pub struct EpochCommit {
     /// Of the record before each position in `positions`.
     pub fingerprints: BTreeMap<TopicPartition, Fingerprint>,
     pub clock: ClockState,
+    /// Where what is too old changed; by partition, in the order of offsets.
+    pub cuts: Vec<(TopicPartition, RetentionCut)>,
     /// Changes of the sums per (service, second); consolidated, no zero. The empty service is the whole stream.
     pub seconds: Vec<(CompactString, i64, Sums)>,
     /// Sums of seconds before this one are no longer needed.
@@ -77,6 +88,7 @@ impl EpochCommit {
         self.positions.extend(later.positions);
         self.fingerprints.extend(later.fingerprints);
         self.clock = later.clock;
+        self.cuts.extend(later.cuts);
         self.forget_seconds_before = later.forget_seconds_before;
         self.seconds.extend(later.seconds);
         self.hourly.extend(later.hourly);
@@ -124,8 +136,7 @@ impl EpochCommit {
     pub fn bytes(&self) -> usize {
         let detectors: usize =
             self.detectors.iter().map(|(_, state)| state.as_ref().map_or(0, Vec::len) + 64).sum();
-        self.seconds.len() * 64
-            + self.hourly.len() * 64
+        (self.seconds.len() + self.hourly.len() + self.cuts.len()) * 64
             + self.episodes.len() * 1024
             + detectors
             + self.scores.len() * 128

@@ -6,7 +6,7 @@
 use crate::config::Target;
 use crate::error::{Fault, SinkError};
 use crate::{AGGREGATES, StoreConfig, postgres, sqlite};
-use smartlog_schema::commit::Fingerprint;
+use smartlog_schema::commit::{Fingerprint, RetentionCut};
 use smartlog_schema::position::{Positions, TopicPartition};
 
 /// One row of `sink_positions`.
@@ -20,8 +20,33 @@ pub struct StoredPosition {
     pub fingerprint: Option<Fingerprint>,
     /// Event time up to which the sink has all, microseconds.
     pub watermark_us: Option<i64>,
+    /// How a log sink gets the partition's logs; `None` where nothing was said of it.
+    pub lane: Option<LaneState>,
     /// Wall time of the last change, microseconds.
     pub updated_at_us: i64,
+}
+
+/// How a log sink gets the logs of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneState {
+    /// From the pipeline, as it reads them.
+    Attached,
+    /// By a reader of its own, from its own position.
+    Detached,
+}
+
+impl LaneState {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LaneState::Attached => "attached",
+            LaneState::Detached => "detached",
+        }
+    }
+
+    pub(crate) fn from_stored(text: Option<&str>) -> Option<Self> {
+        [LaneState::Attached, LaneState::Detached].into_iter().find(|state| Some(state.as_str()) == text)
+    }
 }
 
 /// How much a store holds.
@@ -35,11 +60,53 @@ pub struct Counts {
     pub logs_watermark_us: Option<i64>,
 }
 
+/// Drops what is too old of where it changed: each change that a later one replaces for whatever any sink still reads.
+pub(crate) const PASSED_CUTS: &str = "DELETE FROM retention_cuts WHERE EXISTS (
+    SELECT 1 FROM retention_cuts AS later
+    WHERE later.topic = retention_cuts.topic AND later.partition = retention_cuts.partition
+      AND later.from_offset > retention_cuts.from_offset
+      AND later.from_offset <= (SELECT min(p.next_offset) FROM sink_positions AS p
+                                WHERE p.topic = retention_cuts.topic AND p.partition = retention_cuts.partition))";
+
 /// Brings the tables up to date. Harmless when they are.
 pub async fn migrate(config: &StoreConfig) -> Result<(), SinkError> {
     match Target::parse(&config.url)? {
         Target::Postgres(url) => postgres::migrate(&url).await,
         Target::Sqlite(file) => sqlite::migrate(&file).await,
+    }
+}
+
+/// What a store holds before anything is done to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Migrations that were not applied yet.
+    pub missing: usize,
+    /// Migrations that this program does not know: a later one wrote the tables.
+    pub unknown: usize,
+    /// Whether some set holds the pipeline's lease now.
+    pub is_held: bool,
+    /// As [`positions`] gives them; none where the tables are not up to date.
+    pub positions: Vec<StoredPosition>,
+}
+
+impl Survey {
+    pub(crate) fn of_versions(applied: &[i32], known: &[i32]) -> Self {
+        let missing = known.iter().filter(|version| !applied.contains(version)).count();
+        let unknown = applied.iter().filter(|version| !known.contains(version)).count();
+        Survey { missing, unknown, is_held: false, positions: Vec::new() }
+    }
+
+    /// Whether the tables are those that this program works with.
+    pub fn is_current(&self) -> bool {
+        self.missing == 0 && self.unknown == 0
+    }
+}
+
+/// Looks at the store without changing anything. A SQLite file must be there.
+pub async fn survey(config: &StoreConfig) -> Result<Survey, SinkError> {
+    match Target::parse(&config.url)? {
+        Target::Postgres(url) => postgres::survey(&url, &config.pipeline).await,
+        Target::Sqlite(file) => sqlite::survey(&file).await,
     }
 }
 
@@ -75,6 +142,29 @@ pub async fn set_start(config: &StoreConfig, sink: &str, start: &Positions) -> R
     }
 }
 
+/// Notes how a log sink gets the logs of partitions that it claimed, for [`positions`].
+pub async fn note_lanes(
+    config: &StoreConfig,
+    sink: &str,
+    lanes: &[(TopicPartition, LaneState)],
+) -> Result<(), SinkError> {
+    match Target::parse(&config.url)? {
+        Target::Postgres(url) => postgres::note_lanes(&url, sink, lanes).await,
+        Target::Sqlite(file) => sqlite::note_lanes(&file, sink.to_owned(), lanes.to_vec()).await,
+    }
+}
+
+/// Where in a partition what is too old changed, in the order of offsets.
+pub async fn retention_cuts(
+    config: &StoreConfig,
+    partition: &TopicPartition,
+) -> Result<Vec<RetentionCut>, SinkError> {
+    match Target::parse(&config.url)? {
+        Target::Postgres(url) => postgres::retention_cuts(&url, partition).await,
+        Target::Sqlite(file) => sqlite::retention_cuts(&file, partition.clone()).await,
+    }
+}
+
 /// Accepts that `topic` was deleted and made anew: drops every sink's positions and fingerprints in it, so that
 /// reading begins at its start. What was stored of the old topic stays. Gives how many positions were dropped.
 pub async fn accept_topic(config: &StoreConfig, topic: &str) -> Result<u64, SinkError> {
@@ -85,7 +175,7 @@ pub async fn accept_topic(config: &StoreConfig, topic: &str) -> Result<u64, Sink
 }
 
 /// Deletes logs older than `cutoff_us` (event time, microseconds; PostgreSQL: in whole days) and dead letters stored
-/// before it. Gives how many went: rows in SQLite, day partitions and dead letters in PostgreSQL.
+/// before it; and the [`RetentionCut`]s that every sink has left behind. Gives how many went: rows in SQLite, day partitions and dead letters in PostgreSQL.
 pub async fn expire(config: &StoreConfig, cutoff_us: i64) -> Result<u64, SinkError> {
     match Target::parse(&config.url)? {
         Target::Postgres(url) => postgres::expire(&url, cutoff_us).await,

@@ -9,7 +9,7 @@
 //! compare-and-set; a start waits out what a killed predecessor may still have under way; and after a lost
 //! connection the stored position, not the lost answer, says whether the transaction went through.
 //!
-//! A new sink is one file that implements [`LogSink`] and one arm in [`log_sink`].
+//! A new log sink is one file that implements [`LogSink`] and one line where the program lists its [`LogSinkEntry`]s.
 
 mod admin;
 mod config;
@@ -24,7 +24,8 @@ mod postgres;
 mod sqlite;
 
 pub use admin::{
-    Counts, StoredPosition, accept_topic, counts, expire, forget, migrate, positions, set_start,
+    Counts, LaneState, StoredPosition, Survey, accept_topic, counts, expire, forget, migrate, note_lanes,
+    positions, retention_cuts, set_start, survey,
 };
 pub use config::StoreConfig;
 pub use error::{Fault, SinkError};
@@ -37,6 +38,7 @@ use retry::Patience;
 use smartlog_schema::commit::{EpochCommit, Snapshot};
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::position::{Positions, TopicPartition};
+use std::sync::Arc;
 
 /// The name under which a [`StateStore`] keeps its positions.
 pub const AGGREGATES: &str = "aggregates";
@@ -69,7 +71,7 @@ pub trait LogSink: Send {
     async fn resume(&mut self, partitions: &[TopicPartition]) -> Result<Positions, SinkError>;
 
     /// Writes `batches` and moves the positions past them in one transaction; `watermark_us` is noted for every
-    /// partition that this sink claimed. Retries like [`StateStore::commit`].
+    /// partition that this sink claimed (`i64::MIN`: nothing is known of it yet). Retries like [`StateStore::commit`].
     /// What lies below the sink's position is left out, never doubled; positions only grow.
     async fn write(&mut self, batches: &[LogBatch], watermark_us: i64) -> Result<(), SinkError>;
 }
@@ -90,7 +92,49 @@ pub fn state_store(
     })
 }
 
-/// The log sink that `config` names: the registry of log sinks. Nothing is connected before [`LogSink::resume`].
+/// Opens a log sink for one worker.
+type Open = dyn Fn(Health, CancellationToken) -> Result<Box<dyn LogSink>, SinkError> + Send + Sync;
+
+/// A log sink that is wanted, and how to open it: every worker opens one for the partitions that it reads. Each entry
+/// has positions of its own, and is read on for by itself when it falls behind; none waits for another.
+#[derive(Clone)]
+pub struct LogSinkEntry {
+    /// The name under which its positions are stored ([`LogSink::name`]).
+    pub name: &'static str,
+    open: Arc<Open>,
+}
+
+impl LogSinkEntry {
+    /// `open` connects nothing; that is left to [`LogSink::resume`].
+    pub fn new(
+        name: &'static str,
+        open: impl Fn(Health, CancellationToken) -> Result<Box<dyn LogSink>, SinkError> + Send + Sync + 'static,
+    ) -> Self {
+        LogSinkEntry { name, open: Arc::new(open) }
+    }
+
+    /// The tables `logs` and `dead_letters` of the store itself.
+    pub fn of_store(config: &StoreConfig) -> Self {
+        let config = config.clone();
+        LogSinkEntry::new(LOGS, move |health, cancel| log_sink(&config, health, cancel))
+    }
+
+    /// One more of it.
+    ///
+    /// # Errors
+    /// [`SinkError::Fatal`] when its configuration cannot be understood.
+    pub fn open(&self, health: Health, cancel: CancellationToken) -> Result<Box<dyn LogSink>, SinkError> {
+        (self.open)(health, cancel)
+    }
+}
+
+impl std::fmt::Debug for LogSinkEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogSinkEntry").field(&self.name).finish()
+    }
+}
+
+/// The log sink of the store that `config` names. Nothing is connected before [`LogSink::resume`].
 ///
 /// # Errors
 /// [`SinkError::Fatal`] when the URL cannot be understood.

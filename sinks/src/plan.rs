@@ -2,7 +2,7 @@
 
 use crate::error::{Fault, SinkError};
 use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey};
-use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta};
+use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, RetentionCut};
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::position::{Positions, TopicPartition};
@@ -43,6 +43,7 @@ pub(crate) struct StatePlan {
     pub epoch: i64,
     pub clock: ClockState,
     pub moves: Vec<Move>,
+    pub cuts: Vec<(TopicPartition, RetentionCut)>,
     pub seconds: Vec<(compact_str::CompactString, i64, Sums)>,
     /// Whether a sum may come to nothing.
     pub may_empty: bool,
@@ -69,6 +70,7 @@ impl StatePlan {
             epoch: i64::try_from(commit.epoch).unwrap_or(i64::MAX),
             clock: commit.clock,
             moves,
+            cuts: commit.cuts,
             may_empty: commit
                 .seconds
                 .iter()

@@ -22,9 +22,26 @@ pub struct Totals {
 /// # Panics
 /// At the first difference.
 pub fn judge(store: &mut Store, topic: &Topic, each: impl FnMut(&Log)) -> Totals {
-    let totals = judge_records(store, topic, each);
+    judge_all(store, &[topic], each)
+}
+
+/// As [`judge`], for all the topics that were read.
+///
+/// # Panics
+/// At the first difference.
+pub fn judge_all(store: &mut Store, topics: &[&Topic], mut each: impl FnMut(&Log)) -> Totals {
+    let mut totals = Totals::default();
+    for topic in topics {
+        let of_topic = judge_records(store, topic, &mut each);
+        totals.logs += of_topic.logs;
+        totals.dead_letters += of_topic.dead_letters;
+        for (hour, (logs, errors)) in of_topic.hours {
+            let sums = totals.hours.entry(hour).or_default();
+            *sums = (sums.0 + logs, sums.1 + errors);
+        }
+        judge_positions(store, topic);
+    }
     assert_eq!(stored_hours(store), totals.hours, "hourly_metrics are not the recount");
-    judge_positions(store, topic);
     judge_episodes(store);
     totals
 }

@@ -11,6 +11,7 @@
 pub mod judge;
 pub mod oracle;
 pub mod program;
+pub mod scene;
 pub mod store;
 pub mod topic;
 pub mod traffic;

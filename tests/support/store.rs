@@ -18,6 +18,9 @@ pub enum Kind {
 /// One value as text; `None`: NULL. Bytes are in hexadecimal.
 pub type Cell = Option<String>;
 
+/// A table that nobody can read or write until this is dropped: its session ends then.
+pub struct Locked(#[expect(dead_code, reason = "held for what its end does")] Client);
+
 /// An empty database, dropped at the end.
 pub struct Store {
     pub kind: Kind,
@@ -114,6 +117,15 @@ impl Store {
             ],
         };
         statements.iter().for_each(|sql| drop(self.rows(sql)));
+    }
+
+    /// Keeps everybody off `table`, until the guard is dropped. PostgreSQL alone can lock a table.
+    pub fn lock(&self, table: &str) -> Locked {
+        assert_eq!(self.kind, Kind::Postgres, "only PostgreSQL locks tables");
+        let client = connect(&self.runtime, &self.url).expect("PostgreSQL answers");
+        let sql = format!("begin; lock table {table} in access exclusive mode");
+        postgres_rows(&self.runtime, &client, &sql).expect("the table can be locked");
+        Locked(client)
     }
 
     /// Whether a transaction of the program is under way: on PostgreSQL, whether one that [`Store::slow_commits_down`] holds up

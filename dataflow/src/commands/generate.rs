@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use smartlog_generator::output::{KafkaTarget, Pace, Partitioning, Progress, to_file, to_kafka, to_writer};
 use smartlog_generator::{Generator, GeneratorConfig, IncidentPlan, Services};
 use std::io::{self, IsTerminal as _};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,10 +46,12 @@ fn generator_config(settings: &Generate, now: Timestamp) -> anyhow::Result<Gener
             .with_context(|| format!("generate.{key}: {duration:?} is too long"))
     };
     let duration = settings.duration.map(|duration| span("duration", duration)).transpose()?;
+    let covered = duration.or_else(|| covered_by_count(settings));
     Ok(GeneratorConfig {
         seed: settings.seed,
-        start: start(settings, duration, now)?,
+        start: start(settings, covered, now)?,
         duration,
+        lines: settings.count.map(NonZeroU64::get),
         rate_per_s: settings.rate,
         services: settings.services.map_or(Services::Builtin, |count| Services::Count(count.get())),
         incidents: incidents(settings)?,
@@ -61,6 +64,13 @@ fn generator_config(settings: &Generate, now: Timestamp) -> anyhow::Result<Gener
         deploy_every: span("deploy_every", settings.deploy_every)?,
         ..GeneratorConfig::default()
     })
+}
+
+/// Event time that `generate.count` lines take at most: at night the rate is a third of its mean.
+fn covered_by_count(settings: &Generate) -> Option<SignedDuration> {
+    const QUIETEST: f64 = 1.0 / 3.0;
+    let seconds = settings.count?.get() as f64 / (settings.rate * QUIETEST);
+    SignedDuration::try_from_secs_f64(seconds.ceil()).ok()
 }
 
 /// At full speed the traffic is there at once, and what lies in the future is no log: so it ends now.
@@ -175,6 +185,12 @@ mod tests {
         assert!(speed(&settings).is_infinite());
         let settings = Generate { duration: hour, speed: 60.0, ..Generate::default() };
         assert_eq!(generator_config(&settings, now()).expect("valid").start, now());
+        let settings = Generate { count: NonZeroU64::new(600_000), speed: 0.0, ..Generate::default() };
+        let config = generator_config(&settings, now()).expect("valid");
+        assert_eq!(
+            (config.start.to_string().as_str(), config.lines),
+            ("2026-01-15T10:00:00Z", Some(600_000))
+        );
         let given = "2026-02-03T04:05:06Z".parse().ok();
         let settings = Generate { duration: hour, speed: 0.0, start: given, ..Generate::default() };
         assert_eq!(Some(generator_config(&settings, now()).expect("valid").start), given);

@@ -8,7 +8,7 @@ use crate::sources::kafka::Settings;
 use anyhow::Context;
 use smartlog_operators::detect;
 use smartlog_operators::parse::{Limits, Parser};
-use smartlog_sinks::StoreConfig;
+use smartlog_sinks::{LogSinkEntry, StoreConfig};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<
     let storage = config.store_config().map(|store| {
         // A restart needs every episode that late logs can still change.
         let max_lateness = Duration::from_secs(settings.settled_after().unsigned_abs());
-        Storage { store: StoreConfig { max_lateness, ..store }, raw_logs: config.store.raw_logs }
+        let store = StoreConfig { max_lateness, ..store };
+        Storage { log_sinks: log_sinks(config, &store), store }
     });
     let keeps_logs = storage.is_some();
     Ok(Job {
@@ -43,6 +44,13 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<
         max_waiting_bytes: bytes(config.engine.max_waiting_bytes),
         max_services: config.engine.max_services.get(),
     })
+}
+
+/// The registry of log sinks: a line each. The order may change between runs.
+fn log_sinks(config: &Config, store: &StoreConfig) -> Vec<LogSinkEntry> {
+    let mut sinks = Vec::new();
+    sinks.extend(config.store.raw_logs.then(|| LogSinkEntry::of_store(store)));
+    sinks
 }
 
 /// How to reach Kafka.

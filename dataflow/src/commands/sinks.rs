@@ -6,7 +6,8 @@ use crate::config::{Config, OutputFormat};
 use jiff::Timestamp;
 use serde_json::json;
 use smartlog_schema::position::{Positions, TopicPartition};
-use smartlog_sinks::StoredPosition;
+use smartlog_sinks::{AGGREGATES, LaneState, StoredPosition};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -80,12 +81,15 @@ fn told(start: &Positions) -> String {
 
 /// One JSON object per line.
 fn write_json(positions: &[StoredPosition], out: &mut impl Write) -> io::Result<()> {
+    let front = front(positions);
     positions.iter().try_for_each(|position| {
         let row = json!({
             "sink": position.sink,
             "topic": position.partition.topic.as_str(),
             "partition": position.partition.partition,
             "next_offset": position.next_offset,
+            "lane": position.lane.map(LaneState::as_str),
+            "behind": behind(position, &front),
             "watermark": position.watermark_us.map(time),
             "updated_at": time(position.updated_at_us),
         });
@@ -97,17 +101,33 @@ fn write_table(positions: &[StoredPosition], out: &mut impl Write) -> io::Result
     if positions.is_empty() {
         return writeln!(out, "no positions: nothing was stored yet");
     }
-    let header = ["sink", "partition", "next offset", "complete through", "changed"].map(String::from);
+    let front = front(positions);
+    let header = ["sink", "partition", "next offset", "lane", "behind", "complete through", "changed"]
+        .map(String::from);
     let rows = positions.iter().map(|position| {
         [
             position.sink.clone(),
             position.partition.to_string(),
             position.next_offset.map_or("none yet".into(), |offset| offset.to_string()),
+            position.lane.map_or("-".into(), |lane| lane.as_str().into()),
+            behind(position, &front).map_or("-".into(), |records| records.to_string()),
             position.watermark_us.map_or("-".into(), time),
             time(position.updated_at_us),
         ]
     });
     super::write_columns(std::iter::once(header).chain(rows), out)
+}
+
+/// How far the aggregates are: what detection has read.
+fn front(positions: &[StoredPosition]) -> BTreeMap<&TopicPartition, i64> {
+    let of_aggregates = positions.iter().filter(|position| position.sink == AGGREGATES);
+    of_aggregates.filter_map(|position| Some((&position.partition, position.next_offset?))).collect()
+}
+
+/// Records that detection has read and this sink has not stored; `None` for detection itself.
+fn behind(position: &StoredPosition, front: &BTreeMap<&TopicPartition, i64>) -> Option<i64> {
+    let front = front.get(&position.partition).filter(|_| position.sink != AGGREGATES)?;
+    Some((front - position.next_offset?).max(0))
 }
 
 /// To the second: nobody reads the rest.
@@ -127,6 +147,7 @@ mod tests {
             next_offset,
             fingerprint: None,
             watermark_us: next_offset.map(|_| 1_768_473_000_500_000),
+            lane: (sink != AGGREGATES && next_offset.is_some()).then_some(LaneState::Detached),
             updated_at_us: 1_768_473_001_000_000,
         }
     }
@@ -160,14 +181,19 @@ mod tests {
 
     #[test]
     fn positions_are_listed_for_people_and_for_programs() {
-        let positions = [position("aggregates", 0, Some(1200)), position("logs", 11, None)];
+        let positions = [
+            position("aggregates", 0, Some(1200)),
+            position("logs", 0, Some(1100)),
+            position("logs", 11, None),
+        ];
         let mut table = Vec::new();
         write_table(&positions, &mut table).expect("a vector takes all");
         assert_eq!(
             String::from_utf8(table).expect("text"),
-            "sink        partition  next offset  complete through      changed\n\
-             aggregates  logs[0]    1200         2026-01-15T10:30:00Z  2026-01-15T10:30:01Z\n\
-             logs        logs[11]   none yet     -                     2026-01-15T10:30:01Z\n"
+            "sink        partition  next offset  lane      behind  complete through      changed\n\
+             aggregates  logs[0]    1200         -         -       2026-01-15T10:30:00Z  2026-01-15T10:30:01Z\n\
+             logs        logs[0]    1100         detached  100     2026-01-15T10:30:00Z  2026-01-15T10:30:01Z\n\
+             logs        logs[11]   none yet     -         -       -                     2026-01-15T10:30:01Z\n"
         );
         let mut lines = Vec::new();
         write_json(&positions, &mut lines).expect("a vector takes all");
@@ -175,7 +201,8 @@ mod tests {
         let rows: Vec<serde_json::Value> =
             lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(rows[0]["next_offset"], 1200);
-        assert_eq!(rows[1]["next_offset"], serde_json::Value::Null);
-        assert_eq!(rows[1]["partition"], 11);
+        assert_eq!((&rows[1]["lane"], &rows[1]["behind"]), (&"detached".into(), &100.into()));
+        assert_eq!(rows[2]["next_offset"], serde_json::Value::Null);
+        assert_eq!(rows[2]["partition"], 11);
     }
 }

@@ -354,7 +354,7 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
         ("[engine]\ntick = \"1m\"", "`engine.tick`: 60s; must lie between 10ms and 10s"),
         (
             "[parse]\nmax_record_bytes = \"10 MiB\"",
-            "`parse.max_record_bytes`: more than half of engine.max_in_flight_bytes (16777216 bytes): two such records would stop reading; raise that, or lower this",
+            "`parse.max_record_bytes`: more than half of engine.max_in_flight_bytes (16777216 bytes): hardly one would find room; raise that, or lower this",
         ),
         ("[parse]\nlevel_numbers = \"java\"", "`parse.level_numbers`: unknown variant `java`"),
         (
@@ -559,7 +559,7 @@ fn the_operators_get_their_own_defaults_back() {
 
 #[test]
 fn properties_that_the_client_rests_on_are_all_refused() {
-    for name in crate::sources::kafka_client::RESERVED {
+    for (name, _) in crate::sources::kafka_client::RESERVED {
         let told = refusal(&format!("[kafka.properties]\n\"{name}\" = \"x\"\n"));
         assert!(told.contains(&format!("`{name}` is not to be set")), "{told}");
     }

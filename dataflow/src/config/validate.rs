@@ -5,6 +5,7 @@
 use super::error::in_words;
 use super::secret::Secret;
 use super::settings::*;
+use crate::sources::kafka_client::RESERVED;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -40,18 +41,6 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     refusals
 }
 
-/// Properties that exactly-once or the program's own settings rest on, each with what to use in its place.
-const RESERVED_PROPERTIES: [(&str, &str); 8] = [
-    ("bootstrap.servers", "set kafka.brokers"),
-    ("metadata.broker.list", "set kafka.brokers"),
-    ("enable.auto.commit", "positions are stored with the data, never committed by Kafka's client"),
-    ("enable.auto.offset.store", "positions are stored with the data, never committed by Kafka's client"),
-    ("auto.offset.reset", "set kafka.start; a gap is reported, never skipped in silence"),
-    ("enable.partition.eof", "the clock rests on it"),
-    ("group.id", "it follows from store.pipeline"),
-    ("group.instance.id", "no consumer group is joined"),
-];
-
 fn kafka(kafka: &Kafka, refusals: &mut Refusals) {
     require(
         refusals,
@@ -81,7 +70,7 @@ fn kafka(kafka: &Kafka, refusals: &mut Refusals) {
             format_args!("`{topic}` is named twice; name it once"),
         );
     }
-    for (name, instead) in RESERVED_PROPERTIES {
+    for (name, instead) in RESERVED {
         let given = kafka.properties.get(name).is_some() || kafka.property_files.contains_key(name);
         require(refusals, !given, "kafka.properties", format_args!("`{name}` is not to be set: {instead}"));
     }
@@ -125,8 +114,8 @@ fn parse(config: &Config, refusals: &mut Refusals) {
         max.saturating_mul(2) <= config.engine.max_in_flight_bytes,
         "parse.max_record_bytes",
         format_args!(
-            "more than half of engine.max_in_flight_bytes ({} bytes): two such records would stop reading; raise that, \
-         or lower this",
+            "more than half of engine.max_in_flight_bytes ({} bytes): hardly one would find room; raise that, or lower \
+         this",
             config.engine.max_in_flight_bytes
         ),
     );

@@ -26,7 +26,7 @@ use rdkafka::producer::DefaultProducerContext;
 use score::Score;
 use smartlog_generator::Demo;
 use smartlog_generator::output::{KafkaTarget, Pace, Partitioning, to_kafka};
-use smartlog_sinks::{CancellationToken, StoreConfig};
+use smartlog_sinks::{CancellationToken, LogSinkEntry, StoreConfig};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -62,7 +62,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     });
     let job = Job {
         sources: Sources::Kafka(Arc::clone(&kafka)),
-        storage: Some(Storage { store: store.clone(), raw_logs: true }),
+        storage: Some(Storage { store: store.clone(), log_sinks: vec![LogSinkEntry::of_store(&store)] }),
         retention: Some(config.time.retention),
         begin: Begin::Earliest,
         until_end: false,
@@ -186,11 +186,12 @@ impl Traffic {
     }
 }
 
-/// Waits until everything that was produced was read.
+/// Waits until everything that was produced was read and handed to every log sink.
 fn drain(engine: &Engine, produced: u64) {
     let deadline = Instant::now() + DRAIN;
     let read = || engine.gauges().outcomes.records.load(Ordering::Relaxed);
-    while read() < produced && Instant::now() < deadline {
+    let is_done = || read() >= produced && engine.gauges().most_behind() == 0;
+    while !is_done() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
 }

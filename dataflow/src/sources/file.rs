@@ -123,8 +123,7 @@ impl Reader for FileReader {
             next_offset: slot.next_line,
             at_end: false,
             ended: slot.ended,
-            aggregate_from: slot.assignment.aggregate_from,
-            raw_from: slot.assignment.raw_from,
+            attached: slot.assignment.attached,
             time_us: slot.assignment.time_us,
         };
         self.slots.iter().map(state).collect()

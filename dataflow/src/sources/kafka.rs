@@ -3,7 +3,7 @@
 use super::kafka_batch::{Notice, Queue};
 use super::kafka_client::{Client, client};
 use super::kafka_watch::{Watch, Watched};
-use super::{Assignment, Reader, Waker};
+use super::{Assignment, Reader, Waker, gap};
 use anyhow::Context;
 use foldhash::HashMap;
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -132,29 +132,10 @@ impl KafkaReader {
     fn skip_what_is_gone(&mut self, slot: u32) -> anyhow::Result<()> {
         let slot = &mut self.slots[slot as usize];
         let source = slot.assignment.source.clone();
-        let (begin, end) = self
-            .client
-            .fetch_watermarks(&source.topic, source.partition, CALL)
-            .with_context(|| format!("asking where {source} begins"))?;
-        if slot.next_offset > end {
-            anyhow::bail!(
-                "{source} ends at offset {end}, yet {} was read before: the topic was deleted and made anew. Nothing \
-                 is skipped on its own; `smartlog sinks accept-topic {}` starts it over",
-                slot.next_offset,
-                source.topic
-            );
-        }
-        if slot.next_offset < begin {
-            let missing = begin - slot.next_offset;
-            self.settings.counters.lost_to_retention.fetch_add(missing.unsigned_abs(), Ordering::Relaxed);
-            tracing::error!(
-                "{source}: {missing} records (offsets {} to {}) were deleted by Kafka's retention before they were \
-                 read; going on at {begin}",
-                slot.next_offset,
-                begin - 1
-            );
-            slot.next_offset = begin;
-        }
+        let begin = gap::first_left(&self.client, &source, slot.next_offset)?;
+        let missing = gap::passed(&source, slot.next_offset, begin);
+        self.settings.counters.lost_to_retention.fetch_add(missing, Ordering::Relaxed);
+        slot.next_offset = begin;
         // Seeking is refused while the client is in trouble with the offset: take the partition anew.
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&source.topic, source.partition, Offset::Offset(slot.next_offset))?;
@@ -249,8 +230,7 @@ impl Reader for KafkaReader {
                 next_offset: slot.next_offset,
                 at_end: confirmed.is_some_and(|end| slot.next_offset >= end.max(cached.unwrap_or(end))),
                 ended: slot.ended(),
-                aggregate_from: slot.assignment.aggregate_from,
-                raw_from: slot.assignment.raw_from,
+                attached: slot.assignment.attached,
                 time_us: slot.assignment.time_us,
             }
         };

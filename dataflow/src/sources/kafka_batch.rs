@@ -9,6 +9,8 @@
 )]
 
 use super::kafka_client::Client;
+use rdkafka::ClientContext as _;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
@@ -19,10 +21,16 @@ use smartlog_operators::record::{Record, Records};
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Lines of the client's log passed on at a time.
+const LINES_PER_DRAIN: usize = 64;
 
 /// The queue into which the client puts the records of all its assigned partitions.
 pub struct Queue {
     queue: NonNull<sys::rd_kafka_queue_t>,
+    /// The client's own log: served from the consumer queue it would be printed, past our log.
+    log: NonNull<sys::rd_kafka_queue_t>,
     client: Arc<Client>,
     buffer: Vec<*mut sys::rd_kafka_message_t>,
 }
@@ -64,7 +72,40 @@ impl Queue {
         let queue = NonNull::new(queue).ok_or_else(|| {
             anyhow::anyhow!("the Kafka client has no consumer queue: it was made without group.id")
         })?;
-        Ok(Queue { queue, client, buffer: Vec::new() })
+        // SAFETY: as above; a queue of its own, given back in `Drop`, to which the client holds a reference besides.
+        let log = unsafe { sys::rd_kafka_queue_new(client.client().native_ptr()) };
+        let log = NonNull::new(log)
+            .ok_or_else(|| anyhow::anyhow!("the Kafka client gives no queue for its log"))?;
+        // SAFETY: both pointers are valid. It fails only where the log has no queue, and then nothing is lost by it.
+        unsafe { sys::rd_kafka_set_log_queue(client.client().native_ptr(), log.as_ptr()) };
+        // What was said until now lies in the consumer queue; this client still reads nothing else.
+        for _ in 0..LINES_PER_DRAIN {
+            let _ = client.poll(Duration::ZERO);
+        }
+        Ok(Queue { queue, log, client, buffer: Vec::new() })
+    }
+
+    /// Hands what the client has to say to our log.
+    fn pass_log_on(&self) {
+        for _ in 0..LINES_PER_DRAIN {
+            // SAFETY: the queue is valid while `self` is.
+            let event = unsafe { sys::rd_kafka_queue_poll(self.log.as_ptr(), 0) };
+            if event.is_null() {
+                return;
+            }
+            let (mut facility, mut text, mut level) = (std::ptr::null(), std::ptr::null(), 0);
+            // SAFETY: the event is ours until it is destroyed; where it is a line of the log, it fills in two C strings
+            // that live as long as it does, and which are copied before.
+            unsafe {
+                let failed = sys::rd_kafka_event_log(event, &raw mut facility, &raw mut text, &raw mut level);
+                if failed == 0 && !facility.is_null() && !text.is_null() {
+                    let (facility, text) =
+                        (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy());
+                    self.client.context().log(level_of(level), &facility, &text);
+                }
+                sys::rd_kafka_event_destroy(event);
+            }
+        }
     }
 
     /// Takes up to `most` queued records without waiting. `slot_of` names each record's partition and the offset at
@@ -74,6 +115,7 @@ impl Queue {
         most: usize,
         mut slot_of: impl FnMut(&str, i32) -> Option<(u32, i64)>,
     ) -> (Batch, Vec<Notice>) {
+        self.pass_log_on();
         self.buffer.clear();
         self.buffer.resize(most, std::ptr::null_mut());
         // SAFETY: the buffer has room for `most` pointers, and librdkafka writes no more than that many.
@@ -134,7 +176,21 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: taken in `of`, given back once; the client still lives.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+        unsafe {
+            sys::rd_kafka_queue_destroy(self.log.as_ptr());
+            sys::rd_kafka_queue_destroy(self.queue.as_ptr());
+        }
+    }
+}
+
+/// syslog's levels, as librdkafka counts them.
+fn level_of(level: i32) -> RDKafkaLogLevel {
+    match level {
+        ..=3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
     }
 }
 

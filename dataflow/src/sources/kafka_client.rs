@@ -40,13 +40,17 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
-/// Properties that exactly-once rests on: setting them otherwise is refused by the configuration.
-pub const RESERVED: &[&str] = &[
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "auto.offset.reset",
-    "enable.partition.eof",
-    "group.instance.id",
+/// Properties that exactly-once or the program's own settings rest on, each with what to use in its place:
+/// setting them otherwise is refused by the configuration.
+pub const RESERVED: [(&str, &str); 8] = [
+    ("bootstrap.servers", "set kafka.brokers"),
+    ("metadata.broker.list", "set kafka.brokers"),
+    ("enable.auto.commit", "positions are stored with the data, never committed by Kafka's client"),
+    ("enable.auto.offset.store", "positions are stored with the data, never committed by Kafka's client"),
+    ("auto.offset.reset", "set kafka.start; a gap is reported, never skipped in silence"),
+    ("enable.partition.eof", "the clock rests on it"),
+    ("group.id", "it follows from store.pipeline"),
+    ("group.instance.id", "no consumer group is joined"),
 ];
 
 /// The configuration of a client: ours, then whatever the user passes through.
@@ -85,7 +89,21 @@ pub fn config(settings: &Settings) -> ClientConfig {
 
 /// A consumer with that configuration.
 pub fn client(settings: &Settings) -> anyhow::Result<Client> {
-    config(settings).create_with_context(Context).map_err(|error| {
+    create(&config(settings))
+}
+
+/// A consumer for a lane that reads by itself: as slow as its sink, so it fetches little ahead.
+pub fn client_of_a_lane(settings: &Settings) -> anyhow::Result<Client> {
+    let mut config = config(settings);
+    config
+        .set("queued.min.messages", "20000")
+        .set("queued.max.messages.kbytes", "4096")
+        .set("fetch.message.max.bytes", "1048576");
+    create(&config)
+}
+
+fn create(config: &ClientConfig) -> anyhow::Result<Client> {
+    config.create_with_context(Context).map_err(|error| {
         anyhow::anyhow!(
             "the Kafka client refuses its configuration: {error}; see [kafka] and kafka.properties"
         )

@@ -7,8 +7,9 @@
 //! A new source is one file that implements [`Reader`] and an arm in [`Sources::reader`].
 
 pub mod file;
+pub(crate) mod gap;
 pub mod kafka;
-mod kafka_batch;
+pub(crate) mod kafka_batch;
 pub mod kafka_client;
 mod kafka_watch;
 mod operator;
@@ -28,14 +29,16 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     pub source: TopicPartition,
-    /// First offset to read: the least of what the branches need.
+    /// First offset to read: where the aggregates stand.
     pub start: i64,
     /// Reading ends before this offset; `None`: never.
     pub end: Option<i64>,
-    pub aggregate_from: i64,
-    pub raw_from: i64,
+    /// Which log sinks are near enough to be sent its logs from the start, a bit each.
+    pub attached: u64,
     /// The partition's event time when its state was stored, microseconds.
     pub time_us: Option<i64>,
+    /// The clock when the state was stored, microseconds; 0 for a new pipeline.
+    pub clock_us: i64,
 }
 
 /// The worker that reads a partition. Pure, so that every worker knows without asking.

@@ -1,4 +1,4 @@
-//! The operator around a [`Reader`]: reads while there is room, cuts epochs by the wall clock.
+//! The operator around a [`Reader`]: reads what there is, cuts epochs by the wall clock.
 //!
 //! Every worker cuts epochs by the same clock and says how far it is at each, also when it read nothing: nobody waits
 //! for a worker that is merely idle. Records go out before the capability is moved on, never after.
@@ -9,7 +9,7 @@ use smartlog_operators::record::{Epoch, Input};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -21,8 +21,6 @@ use timely::scheduling::Activator;
 const RECORDS_PER_POLL: usize = 4096;
 /// Batches taken before the rest of the dataflow has its turn.
 const POLLS_PER_TURN: usize = 4;
-/// How long to wait before asking again whether the sinks have made room.
-const ROOM_CHECK: Duration = Duration::from_millis(2);
 
 /// Wall time, microseconds since 1970.
 pub fn wall_us() -> i64 {
@@ -97,7 +95,7 @@ struct Source {
 }
 
 impl Source {
-    /// One turn: takes assignments, reads while there is room, closes the epoch when its time is over. Whether nothing
+    /// One turn: takes assignments, reads what there is, closes the epoch when its time is over. Whether nothing
     /// will ever come again. `all_assigned`: no more assignments will come.
     fn turn(
         &mut self,
@@ -124,10 +122,7 @@ impl Source {
             }
             cap.downgrade(&epoch.max(*cap.time() + 1));
         }
-        if !self.pace.has_room() {
-            self.pace.stalls.fetch_add(1, Ordering::Relaxed);
-            self.activator.activate_after(ROOM_CHECK);
-        } else if more && self.any {
+        if more && self.any {
             self.activator.activate();
         }
         self.activator.activate_after(self.pace.rest_of_epoch(now_us));
@@ -141,9 +136,6 @@ impl Source {
         give: &mut dyn FnMut(&Capability<Epoch>, Input),
     ) -> anyhow::Result<bool> {
         for _ in 0..POLLS_PER_TURN {
-            if !self.pace.has_room() {
-                break;
-            }
             match self.reader.poll(RECORDS_PER_POLL)? {
                 Some(records) => give(cap, Input::Records(records)),
                 None => return Ok(false),

@@ -1,4 +1,4 @@
-//! How fast to read: not faster than the sinks, and no partition far ahead of the others.
+//! How far to read: no partition far ahead of the others.
 
 use super::Reader;
 use smartlog_operators::record::{Epoch, Partition};
@@ -23,9 +23,6 @@ pub type Board = Arc<Mutex<BTreeMap<TopicPartition, i64>>>;
 #[derive(Clone)]
 pub struct Pace {
     pub tick: Duration,
-    /// Bytes that wait for the raw sinks, and how many may.
-    pub in_flight_bytes: Arc<AtomicUsize>,
-    pub max_in_flight_bytes: usize,
     /// Bytes that wait for the clock, and how many may before partitions that run ahead are paused.
     pub waiting_bytes: Arc<AtomicUsize>,
     pub max_waiting_bytes: usize,
@@ -33,17 +30,10 @@ pub struct Pace {
     pub stop: Arc<AtomicBool>,
     /// The clock, microseconds; 0 while unknown.
     pub clock_us: Arc<AtomicI64>,
-    /// How often reading stood still because the sinks had no room.
-    pub stalls: Arc<AtomicUsize>,
     pub board: Board,
 }
 
 impl Pace {
-    /// Whether the sinks have room for more.
-    pub fn has_room(&self) -> bool {
-        self.in_flight_bytes.load(Ordering::Relaxed) < self.max_in_flight_bytes
-    }
-
     /// The epoch to which a wall time belongs; the same on every worker.
     pub fn epoch_at(&self, wall_us: i64) -> Epoch {
         (wall_us / i64::try_from(self.tick.as_micros()).unwrap_or(i64::MAX)).unsigned_abs()

@@ -128,7 +128,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         parser: Arc::new(Parser::new(FieldMapping::default(), limits)),
         time: time.clone(),
         retention_us: None,
-        raw: false,
+        wants: None,
         clock_us: Rc::clone(&clock_us),
         live: Rc::new(RefCell::new(Vec::new())),
         wall_us: run.input.first_wall_us,
@@ -231,8 +231,7 @@ impl Run {
             next_offset: next[index] as i64,
             at_end: step.at_end[index],
             ended: step.ended[index],
-            aggregate_from: self.store.positions[index] as i64,
-            raw_from: i64::MAX,
+            attached: 0,
             time_us: self.store.clock.partitions.get(&partition(index)).copied(),
         };
         mine.iter().map(state).collect()

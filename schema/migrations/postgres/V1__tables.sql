@@ -106,9 +106,18 @@ CREATE TABLE sink_positions (
     record_time_ms BIGINT,
     payload_hash   BIGINT,
     watermark_us   BIGINT,
+    lane           VARCHAR(10),
     updated_at     TIMESTAMPTZ NOT NULL DEFAULT now(),
     PRIMARY KEY (sink, topic, partition)
 ) WITH (fillfactor = 20);
+
+CREATE TABLE retention_cuts (
+    topic       TEXT    NOT NULL,
+    partition   INTEGER NOT NULL,
+    from_offset BIGINT  NOT NULL,
+    before_us   BIGINT  NOT NULL,
+    PRIMARY KEY (topic, partition, from_offset)
+);
 
 CREATE TABLE pipeline_state (
     pipeline         TEXT PRIMARY KEY,

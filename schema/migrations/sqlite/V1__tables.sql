@@ -102,8 +102,17 @@ CREATE TABLE sink_positions (
     record_time_ms INTEGER,
     payload_hash   INTEGER,
     watermark_us   INTEGER,
+    lane           TEXT,
     updated_at     INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
     PRIMARY KEY (sink, topic, partition)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE retention_cuts (
+    topic       TEXT    NOT NULL,
+    partition   INTEGER NOT NULL,
+    from_offset INTEGER NOT NULL,
+    before_us   INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition, from_offset)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE pipeline_state (

@@ -1,17 +1,18 @@
 //! What `smartlog sinks` and maintenance do, in PostgreSQL.
 
 use super::days;
+use super::lock_key;
 use super::session::{self, Session, classify};
 use super::types::Micros;
-use crate::admin::{Counts, StoredPosition};
+use crate::admin::{Counts, LaneState, PASSED_CUTS, StoredPosition, Survey};
 use crate::config::PostgresUrl;
 use crate::error::SinkError;
 use crate::plan::{read_partition_clocks, write_partition_clocks};
 use crate::{AGGREGATES, LOGS};
-use smartlog_schema::commit::{ClockState, Fingerprint};
+use smartlog_schema::commit::{ClockState, Fingerprint, RetentionCut};
 use smartlog_schema::position::{Positions, TopicPartition};
 use std::time::Duration;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Client, Error, Row};
 
 /// A command whose transaction is left open that long is ended by the server.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
@@ -29,19 +30,45 @@ pub(crate) async fn migrate(url: &PostgresUrl) -> Result<(), SinkError> {
     session::migrate(url, GIVE_UP_AFTER).await
 }
 
+pub(crate) async fn survey(url: &PostgresUrl, pipeline: &str) -> Result<Survey, SinkError> {
+    let client = &session(url).await?.client;
+    let failed = failed(url, "look at the tables");
+    let sql = "SELECT to_regclass('refinery_schema_history') IS NOT NULL";
+    let applied: Vec<i32> = if client.query_one(sql, &[]).await.map_err(&failed)?.get(0) {
+        let sql = "SELECT version FROM refinery_schema_history";
+        client.query(sql, &[]).await.map_err(&failed)?.iter().map(|row| row.get(0)).collect()
+    } else {
+        Vec::new()
+    };
+    let mut survey = Survey::of_versions(&applied, &session::known_migrations());
+    let sql = concat!(
+        "SELECT count(*) > 0 FROM pg_locks AS l, (SELECT ",
+        lock_key!("$1::text"),
+        " AS key) AS k WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND (l.classid::bigint << 32) | l.objid::bigint = k.key"
+    );
+    survey.is_held = client.query_one(sql, &[&pipeline]).await.map_err(&failed)?.get(0);
+    if survey.is_current() {
+        survey.positions = read_positions(client).await.map_err(&failed)?;
+    }
+    Ok(survey)
+}
+
 pub(crate) async fn positions(url: &PostgresUrl) -> Result<Vec<StoredPosition>, SinkError> {
-    let rows = session(url)
-        .await?
-        .client
+    read_positions(&session(url).await?.client).await.map_err(failed(url, "list positions"))
+}
+
+async fn read_positions(client: &Client) -> Result<Vec<StoredPosition>, Error> {
+    let rows = client
         .query(
             "SELECT sink, topic, partition, next_offset, record_time_ms, payload_hash,
                     CASE sink WHEN $1 THEN (SELECT max(watermark_us) FROM pipeline_state) ELSE watermark_us END,
-                    updated_at
+                    updated_at, lane
              FROM sink_positions ORDER BY sink, topic, partition",
             &[&AGGREGATES],
         )
-        .await
-        .map_err(failed(url, "list positions"))?;
+        .await?;
     let read = |row: &Row| {
         let fingerprint: (Option<i64>, Option<i64>) = (row.get(4), row.get(5));
         StoredPosition {
@@ -54,6 +81,7 @@ pub(crate) async fn positions(url: &PostgresUrl) -> Result<Vec<StoredPosition>, 
                 .map(|(record_time_ms, payload_hash)| Fingerprint { record_time_ms, payload_hash }),
             watermark_us: row.get(6),
             updated_at_us: row.get::<_, Micros>(7).0,
+            lane: LaneState::from_stored(row.get(8)),
         }
     };
     Ok(rows.iter().map(read).collect())
@@ -76,12 +104,47 @@ pub(crate) async fn set_start(url: &PostgresUrl, sink: &str, start: &Positions) 
             "INSERT INTO sink_positions (sink, topic, partition, next_offset)
              SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[]) ORDER BY 2, 3
              ON CONFLICT (sink, topic, partition) DO UPDATE SET next_offset = excluded.next_offset, holder = NULL,
-                    watermark_us = NULL, updated_at = now()",
+                    watermark_us = NULL, lane = NULL, updated_at = now()",
             &[&sink, &topics, &partitions, &next],
         )
         .await
         .map_err(failed(url, "set where a sink starts"))?;
     Ok(())
+}
+
+pub(crate) async fn note_lanes(
+    url: &PostgresUrl,
+    sink: &str,
+    lanes: &[(TopicPartition, LaneState)],
+) -> Result<(), SinkError> {
+    let client = &session(url).await?.client;
+    for (partition, lane) in lanes {
+        // One row at a time: whoever moves several positions cannot be waiting for us and we for them.
+        let noted = client
+            .execute(
+                "UPDATE sink_positions SET lane = $4 WHERE sink = $1 AND topic = $2 AND partition = $3",
+                &[&sink, &partition.topic.as_str(), &partition.partition, &lane.as_str()],
+            )
+            .await;
+        noted.map_err(failed(url, "note how a sink gets its logs"))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn retention_cuts(
+    url: &PostgresUrl,
+    partition: &TopicPartition,
+) -> Result<Vec<RetentionCut>, SinkError> {
+    let rows = session(url)
+        .await?
+        .client
+        .query(
+            "SELECT from_offset, before_us FROM retention_cuts WHERE topic = $1 AND partition = $2 ORDER BY 1",
+            &[&partition.topic.as_str(), &partition.partition],
+        )
+        .await
+        .map_err(failed(url, "read what was too old when"))?;
+    Ok(rows.iter().map(|row| RetentionCut { from_offset: row.get(0), before_us: row.get(1) }).collect())
 }
 
 pub(crate) async fn accept_topic(url: &PostgresUrl, topic: &str) -> Result<u64, SinkError> {
@@ -99,6 +162,8 @@ pub(crate) async fn accept_topic(url: &PostgresUrl, topic: &str) -> Result<u64, 
     }
     let sql = "DELETE FROM sink_positions WHERE topic = $1";
     let dropped = transaction.execute(sql, &[&topic]).await.map_err(&failed)?;
+    let sql = "DELETE FROM retention_cuts WHERE topic = $1";
+    transaction.execute(sql, &[&topic]).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;
     Ok(dropped)
 }
@@ -111,6 +176,7 @@ pub(crate) async fn expire(url: &PostgresUrl, cutoff_us: i64) -> Result<u64, Sin
     let letters = client.execute(sql, &[&Micros(cutoff_us)]).await.map_err(&failed)?;
     let sql = "DELETE FROM window_scores WHERE minute < $1";
     let scores = client.execute(sql, &[&Micros(cutoff_us)]).await.map_err(&failed)?;
+    client.batch_execute(PASSED_CUTS).await.map_err(&failed)?;
     Ok(dropped + letters + scores)
 }
 

@@ -6,6 +6,7 @@ use super::types::Micros;
 use crate::AGGREGATES;
 use crate::episode::micros;
 use crate::plan::{Move, StatePlan, write_partition_clocks};
+use std::collections::BTreeMap;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error};
 
@@ -51,6 +52,31 @@ impl MoveColumns<'_> {
             values.push(&self.expected);
         }
         values
+    }
+}
+
+/// The columns of cuts.
+#[derive(Default)]
+struct CutColumns<'a> {
+    topics: Vec<&'a str>,
+    partitions: Vec<i32>,
+    from: Vec<i64>,
+    before: Vec<i64>,
+}
+
+impl<'a> CutColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = CutColumns::default();
+        // A statement may not touch a row twice: the last of an offset counts.
+        let newest: BTreeMap<_, _> =
+            plan.cuts.iter().map(|(source, cut)| ((source, cut.from_offset), cut.before_us)).collect();
+        for ((source, from), before) in newest {
+            columns.topics.push(source.topic.as_str());
+            columns.partitions.push(source.partition);
+            columns.from.push(from);
+            columns.before.push(before);
+        }
+        columns
     }
 }
 
@@ -202,6 +228,7 @@ pub(super) async fn write_aggregates(
     let clocks = write_partition_clocks(&plan.clock);
     let grown = MoveColumns::of(plan.moves.iter().filter(|m| m.expected.is_some()));
     let new = MoveColumns::of(plan.moves.iter().filter(|m| m.expected.is_none()));
+    let cuts = CutColumns::of(plan);
     let sums = SumColumns::of(plan);
     let hours = HourColumns::of(plan);
     let detectors = DetectorColumns::of(plan);
@@ -214,6 +241,9 @@ pub(super) async fn write_aggregates(
     }
     if !new.topics.is_empty() {
         add(&statements.begin_partition, new.values(false));
+    }
+    if !cuts.topics.is_empty() {
+        add(&statements.keep_cuts, vec![&cuts.topics, &cuts.partitions, &cuts.from, &cuts.before]);
     }
     if !sums.services.is_empty() {
         add(

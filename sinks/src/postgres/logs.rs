@@ -9,6 +9,7 @@
 
 use super::copy::{COPY, Encoder};
 use super::days::{Day, ensure};
+use super::log_positions::{claim, stored};
 use super::session::{
     Session, begin, bounded, classify, describe, execute, migrate, no_answer, send_together,
 };
@@ -24,9 +25,10 @@ use futures_util::SinkExt;
 use smartlog_schema::dead_letter::DeadLetter;
 use smartlog_schema::log::{LogBatch, LogRef};
 use smartlog_schema::position::{Positions, TopicPartition};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, Instant};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, CopyInSink, Error, Statement};
 
 /// Dead letters of one statement, by payload bytes: a parameter is bounded by 1 GB.
@@ -277,15 +279,18 @@ impl PostgresLogs {
         let partitions: Vec<i32> = moves.iter().map(|m| m.partition.partition).collect();
         let next: Vec<i64> = moves.iter().map(|m| m.next).collect();
         let expected: Vec<Option<i64>> = moves.iter().map(|m| m.expected).collect();
-        let answers = vec![
+        let mut answers = vec![
             begin(client),
             execute(
                 client,
                 &statements.advance,
                 vec![&LOGS, &self.holder, &topics, &partitions, &next, &expected],
             ),
-            execute(client, &statements.note_watermark, vec![&LOGS, &self.holder, &work.watermark_us]),
         ];
+        if work.watermark_us != i64::MIN {
+            let values: Vec<&(dyn ToSql + Sync)> = vec![&LOGS, &self.holder, &work.watermark_us];
+            answers.push(execute(client, &statements.note_watermark, values));
+        }
         match send_together(answers).await {
             Ok(counts) if counts[1] == moves.len() as u64 => Ok(()),
             Ok(_) => Err(NotBegun::NotOurs),
@@ -426,49 +431,6 @@ impl Statements {
                 .await?,
         })
     }
-}
-
-/// Makes `holder` the one that may move `partitions`, and reads where they stand. Waits for a transaction that is
-/// moving one of them.
-async fn claim(client: &Client, holder: i64, partitions: &[TopicPartition]) -> Result<Positions, Error> {
-    let topics: Vec<&str> = partitions.iter().map(|p| p.topic.as_str()).collect();
-    let numbers: Vec<i32> = partitions.iter().map(|p| p.partition).collect();
-    let rows = client
-        .query(
-            "INSERT INTO sink_positions (sink, topic, partition, holder)
-             SELECT DISTINCT $1, c.topic, c.partition, $2::bigint
-             FROM unnest($3::text[], $4::int[]) AS c (topic, partition) ORDER BY 2, 3
-             ON CONFLICT (sink, topic, partition) DO UPDATE SET holder = excluded.holder
-             RETURNING topic, partition, next_offset",
-            &[&LOGS, &holder, &topics, &numbers],
-        )
-        .await?;
-    let read = |row: &tokio_postgres::Row| {
-        Some((TopicPartition::new(row.get::<_, &str>(0), row.get(1)), row.get::<_, Option<i64>>(2)?))
-    };
-    Ok(rows.iter().filter_map(read).collect())
-}
-
-/// Position and holder of each partition that the plan moves. Waits for a transaction that is moving one of them.
-async fn stored(
-    client: &Client,
-    plan: &LogPlan,
-) -> Result<BTreeMap<TopicPartition, (Option<i64>, Option<i64>)>, Error> {
-    let topics: Vec<&str> = plan.moves.iter().map(|m| m.partition.topic.as_str()).collect();
-    let partitions: Vec<i32> = plan.moves.iter().map(|m| m.partition.partition).collect();
-    let rows = client
-        .query(
-            "SELECT p.topic, p.partition, p.next_offset, p.holder
-             FROM sink_positions AS p JOIN unnest($2::text[], $3::int[]) AS c (topic, partition)
-                  USING (topic, partition)
-             WHERE p.sink = $1 ORDER BY 1, 2 FOR UPDATE OF p",
-            &[&LOGS, &topics, &partitions],
-        )
-        .await?;
-    let read = |row: &tokio_postgres::Row| {
-        (TopicPartition::new(row.get::<_, &str>(0), row.get(1)), (row.get(2), row.get(3)))
-    };
-    Ok(rows.iter().map(read).collect())
 }
 
 async fn copy_rows(

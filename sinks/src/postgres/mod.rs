@@ -10,6 +10,7 @@ mod aggregates;
 mod copy;
 mod days;
 mod episodes;
+mod log_positions;
 mod logs;
 mod session;
 mod snapshot;
@@ -19,7 +20,9 @@ mod statements;
 mod tls;
 mod types;
 
-pub(crate) use admin::{accept_topic, counts, expire, forget, migrate, positions, set_start};
+pub(crate) use admin::{
+    accept_topic, counts, expire, forget, migrate, note_lanes, positions, retention_cuts, set_start, survey,
+};
 pub(crate) use logs::PostgresLogs;
 pub(crate) use state::PostgresState;
 

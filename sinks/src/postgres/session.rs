@@ -100,6 +100,11 @@ fn cannot_connect(url: &PostgresUrl, error: &Error) -> SinkError {
 }
 
 /// Brings the tables up to date, all of it or nothing. Two processes may try at once: the second waits.
+/// Versions of the migrations that this program brings.
+pub(super) fn known_migrations() -> Vec<i32> {
+    migrations::migrations::runner().get_migrations().iter().map(|migration| migration.version()).collect()
+}
+
 pub(super) async fn migrate(url: &PostgresUrl, give_up_after: Duration) -> Result<(), SinkError> {
     const DOING: &str = "bring the tables up to date";
     let mut session = Session::connect(url, give_up_after).await?;

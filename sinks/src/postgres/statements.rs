@@ -6,6 +6,7 @@ pub(super) struct Statements {
     pub fence: Statement,
     pub grow: Statement,
     pub begin_partition: Statement,
+    pub keep_cuts: Statement,
     pub add_seconds: Statement,
     pub drop_empty: Statement,
     pub forget: Statement,
@@ -43,6 +44,7 @@ impl Statements {
             recount,
             add_scores,
             add_models,
+            keep_cuts,
         ) = tokio::try_join!(
             client.prepare(DROP_EMPTY_HOURS),
             client.prepare(KEEP_DETECTORS),
@@ -53,11 +55,13 @@ impl Statements {
             client.prepare(RECOUNT),
             client.prepare(ADD_SCORES),
             client.prepare(ADD_MODELS),
+            client.prepare(KEEP_CUTS),
         )?;
         Ok(Statements {
             fence,
             grow,
             begin_partition,
+            keep_cuts,
             add_seconds,
             drop_empty,
             forget,
@@ -91,6 +95,10 @@ const BEGIN_PARTITION: &str =
     "INSERT INTO sink_positions (sink, topic, partition, next_offset, record_time_ms, payload_hash)
                      SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[])
                      ON CONFLICT DO NOTHING";
+
+const KEEP_CUTS: &str = "INSERT INTO retention_cuts (topic, partition, from_offset, before_us)
+                     SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[])
+                     ON CONFLICT (topic, partition, from_offset) DO UPDATE SET before_us = excluded.before_us";
 
 const ADD_SECONDS: &str = "INSERT INTO window_state AS w (service, second, logs, errors, message_chars)
                      SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])

@@ -159,7 +159,9 @@ fn apply(
         let found = found_position(&transaction, LOGS, &lost.partition).map_err(failed)?;
         return Err(fenced_position(store, LOGS, lost, found));
     }
-    note_watermark(&transaction, holder, watermark_us).map_err(failed)?;
+    if watermark_us != i64::MIN {
+        note_watermark(&transaction, holder, watermark_us).map_err(failed)?;
+    }
     let mut refused_rows = 0;
     for stretch in &plan.stretches {
         let batch = &batches[stretch.batch];

@@ -14,7 +14,9 @@ mod snapshot;
 mod state;
 mod writer;
 
-pub(crate) use admin::{accept_topic, counts, expire, forget, migrate, positions, set_start};
+pub(crate) use admin::{
+    accept_topic, counts, expire, forget, migrate, note_lanes, positions, retention_cuts, set_start, survey,
+};
 pub(crate) use logs::SqliteLogs;
 pub(crate) use state::SqliteState;
 

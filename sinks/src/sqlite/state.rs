@@ -238,6 +238,7 @@ fn write_aggregates(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite
     }
     add_hourly(transaction, plan)?;
     add_models(transaction, plan)?;
+    keep_cuts(transaction, plan)?;
     let mut keep = transaction.prepare_cached(
         "INSERT INTO baseline_state (service, state) VALUES (?1, ?2)
          ON CONFLICT (service) DO UPDATE SET state = excluded.state",
@@ -248,6 +249,17 @@ fn write_aggregates(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite
             Some(state) => keep.execute(params![service.as_str(), state])?,
             None => give_up.execute([service.as_str()])?,
         };
+    }
+    Ok(())
+}
+
+fn keep_cuts(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Result<()> {
+    let mut keep = transaction.prepare_cached(
+        "INSERT INTO retention_cuts (topic, partition, from_offset, before_us) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (topic, partition, from_offset) DO UPDATE SET before_us = excluded.before_us",
+    )?;
+    for (source, cut) in &plan.cuts {
+        keep.execute(params![source.topic.as_str(), source.partition, cut.from_offset, cut.before_us])?;
     }
     Ok(())
 }

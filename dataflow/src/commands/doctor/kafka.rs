@@ -196,6 +196,7 @@ mod tests {
             next_offset: Some(*next),
             fingerprint: None,
             watermark_us: None,
+            lane: None,
             updated_at_us: 0,
         };
         (0..).zip(next).map(position).collect()

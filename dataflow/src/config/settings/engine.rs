@@ -42,9 +42,10 @@ pub struct Engine {
     /// Shorter finds trouble sooner and costs more processor time; between 10ms and 10s.
     #[serde(with = "HumanDuration")]
     pub tick: Duration,
-    /// Bytes read and not yet durable, per process, at which reading pauses.
+    /// Bytes of logs that may wait for log sinks, per process; each sink on each worker gets an equal share.
     ///
-    /// The bound on memory when a store is slow. Must hold a few of the largest records.
+    /// A sink that is beyond its share is left to a reader of its own until it has caught up: detection never waits
+    /// for it. Must hold a few of the largest records.
     #[serde(with = "HumanBytes")]
     pub max_in_flight_bytes: u64,
     /// Bytes of partial sums that may wait for the clock before partitions that run ahead are paused.

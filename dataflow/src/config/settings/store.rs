@@ -102,9 +102,10 @@ pub struct Store {
     /// breaks its locks. Keep the password out of the URL: see `store.password_file`.
     #[schemars(extend("x-flag" = "store"))]
     pub url: StoreUrl,
-    /// Name under which this pipeline's state is stored, so that several share one store.
+    /// Name of this pipeline, under which its lease is taken and its state stored.
     ///
-    /// Two sets with the same name never run at once: the second waits for the first one's lease.
+    /// A store serves one pipeline: a set with another name is refused, one with the same waits for the first to end.
+    /// In PostgreSQL a schema of its own makes room for another (`?options=-csearch_path%3DNAME`).
     pub pipeline: String,
     /// Keep every log in the table `logs`.
     ///

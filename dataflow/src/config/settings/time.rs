@@ -34,7 +34,7 @@ pub struct Time {
     pub max_future_skew: Duration,
     /// How long logs are kept; older ones that arrive become dead letters.
     ///
-    /// Measured from the clock. Lowering it drops stored days at the next start.
+    /// Measured from the hour that the clock is in. Lowering it drops stored days at the next start.
     #[serde(with = "HumanDuration")]
     pub retention: Duration,
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smartlog_generator::{GeneratorConfig, IncidentKind};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ pub struct Generate {
     #[schemars(extend("x-flag" = "for"), with = "Option<HumanDuration>")]
     #[serde(with = "optional_duration")]
     pub duration: Option<Duration>,
+    /// Most lines to make; unset: all of the duration.
+    #[schemars(extend("x-flag" = "count"))]
+    pub count: Option<NonZeroU64>,
     /// Where the lines go: stdout, kafka (see `kafka.brokers`, and the first of `kafka.topics`), or a file.
     ///
     /// A file is replaced. Its ending may ask for compression: .gz or .zst.
@@ -81,6 +84,7 @@ impl Default for Generate {
             rate: traffic.rate_per_s,
             seed: traffic.seed,
             duration: None,
+            count: None,
             to: "stdout".into(),
             labels: None,
             speed: 1.0,
