@@ -28,12 +28,8 @@ impl ClientContext for Context {
             | RDKafkaLogLevel::Error => {
                 tracing::warn!(target: "kafka", facility, "{message}");
             }
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-                tracing::info!(target: "kafka", facility, "{message}");
-            }
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                tracing::debug!(target: "kafka", facility, "{message}")
-            }
+            // Each request that timed out, many a second while a broker is away: we say that ourselves, once.
+            _ => tracing::debug!(target: "kafka", facility, "{message}"),
         }
     }
 }
