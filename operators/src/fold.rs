@@ -9,18 +9,16 @@
 
 use crate::clock::PartitionTime;
 use crate::parse::{Parser, Scratch};
-use crate::record::{Epoch, Input, Partial, Partition, Record, Records, Report, WHOLE_STREAM};
+use crate::partials::Partials;
+use crate::record::{Epoch, Input, Partial, Partition, Record, Records, Report};
 use crate::settings;
 use crate::stretch::{self, Gathering, MAX_STRETCH_BYTES, Stretch, Want, Wants, too_old_before};
 use crate::sums::Sums;
-use compact_str::CompactString;
-use foldhash::HashMap;
 use smartlog_schema::commit::{Fingerprint, RetentionCut};
 use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::position::TopicPartition;
 use smartlog_schema::window::bucket_of;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,12 +27,6 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-
-/// Partials are sent before the epoch ends once there are this many: bounds memory when every log is of another
-/// service and second.
-const MAX_PARTIALS: usize = 1 << 16;
-/// Service names that are remembered with a number each; the memory starts over when it is full (hostile input).
-const MAX_INTERNED: usize = 1 << 17;
 
 /// What became of the records, counted. Shared with whoever publishes it; `records = logs + dead letters`.
 #[derive(Debug, Default)]
@@ -77,9 +69,7 @@ pub struct Fold {
     scratch: Scratch,
     wall_us: i64,
     partitions: Vec<PartitionState>,
-    services: HashMap<CompactString, u32>,
-    names: Vec<CompactString>,
-    partials: HashMap<(u32, i64), Sums>,
+    partials: Partials,
     /// Logs before this are too old.
     before_us: i64,
     full: Vec<Stretch>,
@@ -92,9 +82,7 @@ impl Fold {
             context,
             scratch: Scratch::default(),
             partitions: Vec::new(),
-            services: HashMap::default(),
-            names: Vec::new(),
-            partials: HashMap::default(),
+            partials: Partials::default(),
             before_us: i64::MIN,
             full: Vec::new(),
         }
@@ -189,12 +177,9 @@ impl Fold {
         if partition.time.observe(log.timestamp_us, record.record_time_us) {
             settle(partition, context, self.wall_us, false);
         }
-        let service = match self.services.get(log.service) {
-            Some(&service) => service,
-            None => intern(&mut self.services, &mut self.names, log.service),
-        };
+        let service = self.partials.number(log.service);
         let sums = Sums::one(log.level.is_error(), i64::from(log.message_chars));
-        *self.partials.entry((service, bucket_of(log.timestamp_us))).or_default() += sums;
+        self.partials.add(service, bucket_of(log.timestamp_us), sums);
         true
     }
 
@@ -207,31 +192,6 @@ impl Fold {
     fn fingerprint(&mut self, record: &Record<'_>) {
         let record_time_ms = record.record_time_us.map(|us| us.div_euclid(1000));
         self.partitions[record.slot as usize].fingerprint = Some(fingerprint(record.payload, record_time_ms));
-    }
-
-    /// Whether partials should be sent before the epoch ends.
-    fn is_full(&self) -> bool {
-        self.partials.len() >= MAX_PARTIALS
-    }
-
-    /// The sums folded so far, and those of the whole stream.
-    pub fn take_partials(&mut self) -> Vec<Partial> {
-        let mut whole: BTreeMap<i64, Sums> = BTreeMap::new();
-        let mut partials = Vec::with_capacity(self.partials.len() + 64);
-        for ((service, second), sums) in self.partials.drain() {
-            *whole.entry(second).or_default() += sums;
-            partials.push(Partial { service: self.names[service as usize].clone(), second, sums });
-        }
-        partials.extend(whole.into_iter().map(|(second, sums)| Partial {
-            service: WHOLE_STREAM.clone(),
-            second,
-            sums,
-        }));
-        if self.names.len() >= MAX_INTERNED {
-            self.services.clear();
-            self.names.clear();
-        }
-        partials
     }
 
     /// What was gathered so far. `partitions`: their state when the epoch closes.
@@ -288,14 +248,6 @@ fn settle(state: &mut PartitionState, context: &Context, wall_us: i64, exhausted
     state.time.settle(clock_us, wall_us, exhausted, &context.time)
 }
 
-fn intern(services: &mut HashMap<CompactString, u32>, names: &mut Vec<CompactString>, service: &str) -> u32 {
-    let name = CompactString::new(service);
-    let number = names.len() as u32;
-    names.push(name.clone());
-    services.insert(name, number);
-    number
-}
-
 /// The three streams that [`fold`] makes.
 pub struct Folded<'scope> {
     pub partials: StreamVec<'scope, Epoch, Partial>,
@@ -330,13 +282,13 @@ pub fn fold<'scope>(input: StreamVec<'scope, Epoch, Input>, context: Context) ->
                             fold.records(&*records);
                             held = held.take().or_else(|| cap.retain_least(0));
                             let Some(held) = &held else { continue };
-                            if fold.is_full() {
-                                partials_out.session(held).give_iterator(fold.take_partials().into_iter());
+                            if fold.partials.is_full() {
+                                partials_out.session(held).give_iterator(fold.partials.take().into_iter());
                             }
                         }
                         Input::Close { partitions, wall_us } => {
                             if let Some(held) = held.take() {
-                                partials_out.session(&held).give_iterator(fold.take_partials().into_iter());
+                                partials_out.session(&held).give_iterator(fold.partials.take().into_iter());
                             }
                             reports_out
                                 .session(&cap)

@@ -28,6 +28,7 @@ pub mod features;
 pub mod fold;
 pub mod hourly;
 pub mod parse;
+mod partials;
 pub mod record;
 pub mod rules;
 pub mod score;

@@ -33,6 +33,7 @@ impl Level {
     }
 
     /// Whether the line counts as an error in `error_rate` (ERROR and FATAL).
+    #[inline]
     pub const fn is_error(self) -> bool {
         matches!(self, Level::Error | Level::Fatal)
     }

@@ -18,11 +18,13 @@ pub struct Sums {
 
 impl Sums {
     /// One log line.
+    #[inline]
     pub fn one(is_error: bool, message_chars: i64) -> Self {
         Sums { logs: 1, errors: i64::from(is_error), message_chars }
     }
 
     /// No log at all.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         *self == Sums::default()
     }
@@ -43,6 +45,7 @@ fn ratio(part: i64, whole: i64) -> f64 {
 }
 
 impl std::ops::AddAssign<&Sums> for Sums {
+    #[inline]
     fn add_assign(&mut self, other: &Sums) {
         self.logs += other.logs;
         self.errors += other.errors;
@@ -51,6 +54,7 @@ impl std::ops::AddAssign<&Sums> for Sums {
 }
 
 impl std::ops::AddAssign for Sums {
+    #[inline]
     fn add_assign(&mut self, other: Sums) {
         *self += &other;
     }
@@ -58,6 +62,7 @@ impl std::ops::AddAssign for Sums {
 
 impl std::ops::Add for Sums {
     type Output = Sums;
+    #[inline]
     fn add(mut self, other: Sums) -> Sums {
         self += &other;
         self
@@ -66,6 +71,7 @@ impl std::ops::Add for Sums {
 
 impl std::ops::Sub for Sums {
     type Output = Sums;
+    #[inline]
     fn sub(self, other: Sums) -> Sums {
         self + -other
     }
@@ -73,6 +79,7 @@ impl std::ops::Sub for Sums {
 
 impl std::ops::Neg for Sums {
     type Output = Sums;
+    #[inline]
     fn neg(self) -> Sums {
         Sums { logs: -self.logs, errors: -self.errors, message_chars: -self.message_chars }
     }

@@ -21,26 +21,31 @@ pub const HOUR: i64 = 3_600;
 pub const DAY: i64 = 86_400;
 
 /// The bucket (epoch second) that holds an event time in microseconds. Right below 1970 as well.
+#[inline]
 pub const fn bucket_of(timestamp_us: i64) -> i64 {
     timestamp_us.div_euclid(MICROS)
 }
 
 /// The start of the `grain`-second interval that holds `second`.
+#[inline]
 pub const fn floor_to(second: i64, grain: i64) -> i64 {
     second - second.rem_euclid(grain)
 }
 
 /// The least multiple of `grain` that is not before `second`.
+#[inline]
 pub const fn ceil_to(second: i64, grain: i64) -> i64 {
     second + (-second).rem_euclid(grain)
 }
 
 /// Whether the window that ends at `end` holds `bucket`.
+#[inline]
 pub const fn window_holds(end: i64, bucket: i64) -> bool {
     end - WINDOW_SECONDS <= bucket && bucket < end
 }
 
 /// The window that is open while the clock stands in `second`: it ends with that second.
+#[inline]
 pub const fn provisional_end(clock_second: i64) -> i64 {
     clock_second + 1
 }

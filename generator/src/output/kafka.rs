@@ -245,7 +245,7 @@ fn producer_config(target: &KafkaTarget) -> ClientConfig {
         .set("client.id", "smartlog-generator")
         .set("enable.idempotence", "true")
         .set("compression.type", "lz4")
-        .set("linger.ms", "20")
+        .set("linger.ms", "40")
         .set("batch.num.messages", "20000")
         .set("batch.size", "900000")
         .set("queue.buffering.max.messages", "200000")

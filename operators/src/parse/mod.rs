@@ -102,6 +102,7 @@ pub struct Scratch {
     message: String,
     metadata: String,
     quotes: Quotes,
+    minute: timestamp::Minute,
 }
 
 /// A buffer that one huge log has grown is given back once it is this large, bytes.
@@ -190,14 +191,20 @@ impl Parser {
         scratch: &'a mut Scratch,
     ) -> Result<ParsedLog<'a>, Reject> {
         scratch.clear();
-        let text = self.text(payload)?;
-        if let Some(keys) = &self.flat {
-            let mut flat = Flat::default();
-            if scanner::scan(keys, text, &mut scratch.quotes, &mut flat).is_some() {
-                let values = flat.values(text);
-                return read::read::<W>(self, &flat.fields(&values), record_time_us, scratch);
+        let payload = self.accepted(payload)?;
+        let text = match &self.flat {
+            None => text(payload)?,
+            Some(keys) => {
+                let look = scratch.quotes.find(payload);
+                let text = look.ascii.map_or_else(|| text(payload), Ok)?;
+                let mut flat = Flat::default();
+                if look.strings_are_clean && scanner::scan(keys, text, &scratch.quotes, &mut flat).is_some() {
+                    let values = flat.values(text);
+                    return read::read::<W>(self, &flat.fields(&values), record_time_us, scratch);
+                }
+                text
             }
-        }
+        };
         let keep = W::METADATA && self.mapping.keeps_unmapped();
         let unmapped = keep.then(|| {
             metadata::begin(&mut scratch.metadata);
@@ -207,8 +214,9 @@ impl Parser {
         read::read::<W>(self, &found.fields(&self.tree), record_time_us, scratch)
     }
 
-    /// The payload as text of a length that is accepted.
-    fn text<'a>(&self, payload: Option<&'a [u8]>) -> Result<&'a str, Reject> {
+    /// The payload, of a length that is accepted.
+    #[inline]
+    fn accepted<'a>(&self, payload: Option<&'a [u8]>) -> Result<&'a [u8], Reject> {
         let payload = payload.unwrap_or_default();
         if payload.is_empty() {
             return Err(Reject::new(
@@ -222,8 +230,12 @@ impl Parser {
                 Cow::Owned(format!("expected at most {limit} bytes (max_record_bytes), found {found}"));
             return Err(Reject { reason: Reason::TooLarge, detail });
         }
-        simdutf8::basic::from_utf8(payload).map_err(|_| invalid_utf8(payload))
+        Ok(payload)
     }
+}
+
+fn text(payload: &[u8]) -> Result<&str, Reject> {
+    simdutf8::basic::from_utf8(payload).map_err(|_| invalid_utf8(payload))
 }
 
 #[cold]

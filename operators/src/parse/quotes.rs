@@ -1,9 +1,14 @@
-//! Where the strings of a JSON text begin and end, found sixteen bytes at a time.
+//! Where the strings of a JSON text begin and end, found sixteen or thirty-two bytes at a time.
 //!
 //! Per block of 64 bytes: a bit for each quote, less those that a backslash escapes, and a check that no control
 //! character stands inside a string. (Langdale and Lemire, "Parsing Gigabytes of JSON per Second", section 3.1.)
 //! What is found holds as long as quotes and backslashes outside strings are faults, which the reader of the
 //! grammar sees to.
+
+#![expect(
+    unsafe_code,
+    reason = "a processor's wider instructions, and text known to be ASCII; each block says why it is sound"
+)]
 
 use wide::u8x16;
 
@@ -17,37 +22,75 @@ pub(super) struct Quotes {
     pub any_backslash: bool,
 }
 
+/// What a first look at a payload tells besides its quotes.
+pub(super) struct Look<'a> {
+    /// Whether no control character stands inside a string.
+    pub strings_are_clean: bool,
+    /// The payload as text, when all of it is ASCII; otherwise it is still to be checked.
+    pub ascii: Option<&'a str>,
+}
+
+/// What the bytes of one block are, a bit for each.
+#[derive(Clone, Copy)]
+struct Block {
+    quotes: u64,
+    backslashes: u64,
+    /// Control characters.
+    controls: u64,
+    /// Bytes that are no ASCII.
+    high: u64,
+}
+
 impl Quotes {
-    /// Finds the quotes of `bytes`; `false` when a control character stands inside a string.
-    pub(super) fn find(&mut self, bytes: &[u8]) -> bool {
-        self.blocks.clear();
-        self.blocks.reserve(bytes.len() / BLOCK + 1);
-        self.any_backslash = false;
-        let mut controls = u8x16::ZERO;
-        let mut first_is_escaped = 0;
-        let (whole, rest) = bytes.as_chunks();
-        for block in whole {
-            let lanes = Lanes::of(block);
-            controls |= lanes.map(is_control).any();
-            self.add(lanes, 0, &mut first_is_escaped);
+    /// Finds the quotes of `bytes`.
+    #[inline]
+    pub(super) fn find<'a>(&mut self, bytes: &'a [u8]) -> Look<'a> {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+            // SAFETY: the processor has both features, as was just asked.
+            return unsafe { self.find_avx2(bytes) };
         }
-        if !rest.is_empty() {
-            // The last block overlaps the one before, which spares a copy; what was seen already is shifted out.
-            let lanes = bytes.last_chunk().map_or_else(|| Lanes::of(&padded(rest)), Lanes::of);
-            let known = if whole.is_empty() { 0 } else { BLOCK - rest.len() };
-            controls |= lanes.map(is_control).any();
-            self.add(lanes, known, &mut first_is_escaped);
-        }
-        !controls.any() || self.strings_are_free_of_controls(bytes)
+        self.find_by(bytes, portable)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1")]
+    fn find_avx2<'a>(&mut self, bytes: &'a [u8]) -> Look<'a> {
+        self.find_by(bytes, |block| avx2(block))
     }
 
     #[inline(always)]
-    fn add(&mut self, lanes: Lanes, known: usize, first_is_escaped: &mut u64) {
-        let backslash = lanes.map(|lane| lane.simd_eq(u8x16::splat(b'\\')));
-        let mut quotes = lanes.map(|lane| lane.simd_eq(u8x16::splat(b'"'))).bits() >> known;
-        if *first_is_escaped != 0 || backslash.any().any() {
+    fn find_by<'a>(&mut self, bytes: &'a [u8], look: impl Fn(&[u8; BLOCK]) -> Block) -> Look<'a> {
+        self.blocks.clear();
+        self.blocks.reserve(bytes.len() / BLOCK + 1);
+        self.any_backslash = false;
+        let (mut controls, mut high, mut first_is_escaped) = (0, 0, 0);
+        let (whole, rest) = bytes.as_chunks();
+        for block in whole {
+            let block = look(block);
+            (controls, high) = (controls | block.controls, high | block.high);
+            self.add(block, 0, &mut first_is_escaped);
+        }
+        if !rest.is_empty() {
+            // The last block overlaps the one before, which spares a copy; what was seen already is shifted out.
+            let block = bytes.last_chunk().map_or_else(|| look(&padded(rest)), &look);
+            let known = if whole.is_empty() { 0 } else { BLOCK - rest.len() };
+            (controls, high) = (controls | block.controls, high | block.high);
+            self.add(block, known, &mut first_is_escaped);
+        }
+        Look {
+            strings_are_clean: controls == 0 || self.strings_are_free_of_controls(bytes),
+            // SAFETY: no byte has its highest bit set, so all are ASCII, which is UTF-8.
+            ascii: (high == 0).then(|| unsafe { std::str::from_utf8_unchecked(bytes) }),
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, block: Block, known: usize, first_is_escaped: &mut u64) {
+        let mut quotes = block.quotes >> known;
+        if *first_is_escaped | block.backslashes != 0 {
             self.any_backslash = true;
-            quotes &= !escaped(backslash.bits() >> known, first_is_escaped);
+            quotes &= !escaped(block.backslashes >> known, first_is_escaped);
         }
         self.blocks.push(quotes);
     }
@@ -57,7 +100,7 @@ impl Quotes {
     fn strings_are_free_of_controls(&self, bytes: &[u8]) -> bool {
         let mut in_string = 0;
         bytes.chunks(BLOCK).zip(&self.blocks).all(|(block, quotes)| {
-            let controls = Lanes::of(&padded(block)).map(is_control).bits();
+            let controls = portable(&padded(block)).controls;
             let inside = within(*quotes) ^ in_string;
             in_string = ((inside as i64) >> 63) as u64;
             controls & inside == 0
@@ -98,40 +141,48 @@ impl Cursor<'_> {
     }
 }
 
-/// One block, or what holds for each of its bytes.
-#[derive(Clone, Copy)]
-struct Lanes([u8x16; 4]);
-
-impl Lanes {
-    #[inline]
-    fn of(block: &[u8; BLOCK]) -> Lanes {
-        let (lanes, _) = block.as_chunks::<16>();
-        Lanes([0, 1, 2, 3].map(|index| u8x16::new(lanes[index])))
-    }
-
-    #[inline]
-    fn map(self, each: impl Fn(u8x16) -> u8x16) -> Lanes {
-        Lanes(self.0.map(each))
-    }
-
-    /// One bit for each byte for which it holds.
-    #[inline]
-    fn bits(self) -> u64 {
-        let [a, b, c, d] = self.0.map(|lane| u64::from(lane.to_bitmask()));
+/// Looks at a block sixteen bytes at a time.
+#[inline(always)]
+fn portable(block: &[u8; BLOCK]) -> Block {
+    let (lanes, _) = block.as_chunks::<16>();
+    let lanes = [0, 1, 2, 3].map(|index| u8x16::new(lanes[index]));
+    let bits = |holds: fn(u8x16) -> u8x16| {
+        let [a, b, c, d] = lanes.map(|lane| u64::from(holds(lane).to_bitmask()));
         a | b << 16 | c << 32 | d << 48
-    }
-
-    /// In which of the sixteen columns it holds for any byte.
-    #[inline]
-    fn any(self) -> u8x16 {
-        let [a, b, c, d] = self.0;
-        (a | b) | (c | d)
+    };
+    Block {
+        quotes: bits(|lane| lane.simd_eq(u8x16::splat(b'"'))),
+        backslashes: bits(|lane| lane.simd_eq(u8x16::splat(b'\\'))),
+        controls: bits(|lane| lane.min(u8x16::splat(0x1F)).simd_eq(lane)),
+        high: bits(|lane| lane),
     }
 }
 
+/// The same, 32 bytes at a time.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
 #[inline]
-fn is_control(lane: u8x16) -> u8x16 {
-    lane.min(u8x16::splat(0x1F)).simd_eq(lane)
+fn avx2(block: &[u8; BLOCK]) -> Block {
+    use std::arch::x86_64::{
+        __m256i, _mm256_cmpeq_epi8, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
+    };
+    let (lanes, _) = block.as_chunks::<32>();
+    let [low, high]: [__m256i; 2] = [bytemuck::cast(lanes[0]), bytemuck::cast(lanes[1])];
+    let bits = |low, high| {
+        let [low, high] = [low, high].map(|mask| u64::from(_mm256_movemask_epi8(mask).cast_unsigned()));
+        low | high << 32
+    };
+    let equal = |byte: u8| {
+        let byte = _mm256_set1_epi8(byte.cast_signed());
+        bits(_mm256_cmpeq_epi8(low, byte), _mm256_cmpeq_epi8(high, byte))
+    };
+    let is_control = |lane| _mm256_cmpeq_epi8(_mm256_min_epu8(lane, _mm256_set1_epi8(0x1F)), lane);
+    Block {
+        quotes: equal(b'"'),
+        backslashes: equal(b'\\'),
+        controls: bits(is_control(low), is_control(high)),
+        high: bits(low, high),
+    }
 }
 
 /// The bytes that a backslash escapes: every second one of a run of backslashes, and what follows an odd run.
@@ -150,4 +201,29 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
 #[inline]
 fn within(quotes: u64) -> u64 {
     [1, 2, 4, 8, 16, 32].into_iter().fold(quotes, |parity, shift| parity ^ parity << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_way_sees_the_same(
+            bytes in prop::collection::vec(
+                prop_oneof![Just(b'"'), Just(b'\\'), Just(b'\n'), b' '..b'~', any::<u8>()],
+                0..300,
+            ),
+        ) {
+            let (mut wide, mut narrow) = (Quotes::default(), Quotes::default());
+            let found = wide.find(&bytes);
+            let expected = narrow.find_by(&bytes, portable);
+            prop_assert_eq!(found.strings_are_clean, expected.strings_are_clean);
+            prop_assert_eq!(found.ascii.is_some(), bytes.is_ascii());
+            prop_assert_eq!(expected.ascii.is_some(), bytes.is_ascii());
+            prop_assert_eq!(&wide.blocks, &narrow.blocks);
+            prop_assert_eq!(wide.any_backslash, narrow.any_backslash);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::level::{self, Reading};
 use super::mapping::{Field, FieldMapping};
 use super::metadata::{self, Flags};
 use super::text::{Raw, chars, chars_of_escaped, cut, unescape};
-use super::timestamp;
+use super::timestamp::{self, Minute};
 use super::{ParsedLog, Parser, Reject, Scratch};
 use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::level::Level;
@@ -93,7 +93,7 @@ pub(super) fn read<'a, W: Wanted>(
 ) -> Result<ParsedLog<'a>, Reject> {
     let mapping = &parser.mapping;
     refuse_duplicates(fields)?;
-    let timestamp = read_timestamp(fields.of(Field::Timestamp))?;
+    let timestamp = read_timestamp(fields.of(Field::Timestamp), &mut scratch.minute)?;
     let level = read_level(fields.of(Field::Level), mapping)?;
     let service = find_service(fields.of(Field::Service))?;
     let message = find_message(fields.of(Field::Message))?;
@@ -151,7 +151,7 @@ fn refuse_duplicates(fields: &Fields<'_, '_>) -> Result<(), Reject> {
 fn first_readable<'a, T>(
     values: &[Raw<'a>],
     missing: (Reason, &'static str),
-    try_read: impl Fn(Raw<'a>) -> Result<T, Reject>,
+    mut try_read: impl FnMut(Raw<'a>) -> Result<T, Reject>,
 ) -> Result<Taken<T>, Reject> {
     let mut fault = None;
     for (path, &raw) in values.iter().enumerate().filter(|(_, raw)| **raw != Raw::Absent) {
@@ -164,11 +164,11 @@ fn first_readable<'a, T>(
 }
 
 #[inline]
-fn read_timestamp(values: &[Raw<'_>]) -> Result<Taken<i64>, Reject> {
+fn read_timestamp(values: &[Raw<'_>], minute: &mut Minute) -> Result<Taken<i64>, Reject> {
     first_readable(values, MISSING_TIMESTAMP, |raw| {
         let read = match raw {
-            Raw::Plain(text) => timestamp::from_text(text),
-            Raw::Escaped(content) => timestamp::from_text(&decoded(content)),
+            Raw::Plain(text) => timestamp::from_text(text, minute),
+            Raw::Escaped(content) => timestamp::from_text(&decoded(content), minute),
             Raw::Other(json) if is_number(json) => timestamp::from_number(json),
             Raw::Other(_) | Raw::Absent => Err(timestamp::WRONG_TYPE),
         };

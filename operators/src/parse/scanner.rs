@@ -136,12 +136,9 @@ impl Flat {
     }
 }
 
-/// Finds the fields, or gives up.
+/// Finds the fields of `text`, whose quotes were found before, or gives up.
 #[inline]
-pub(super) fn scan(keys: &FlatKeys, text: &str, quotes: &mut Quotes, flat: &mut Flat) -> Option<()> {
-    if !quotes.find(text.as_bytes()) {
-        return None;
-    }
+pub(super) fn scan(keys: &FlatKeys, text: &str, quotes: &Quotes, flat: &mut Flat) -> Option<()> {
     let mut tokens =
         Tokens { bytes: text.as_bytes(), quotes: quotes.cursor(), any_backslash: quotes.any_backslash };
     let mut seen = 0u8;

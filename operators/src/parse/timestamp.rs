@@ -31,12 +31,31 @@ const BAD_OFFSET: Fault = "timestamp: expected an offset below 24 hours, found a
 const ODD_NUMBER: Fault =
     "timestamp: expected epoch s, ms, us or ns from 1971 to 2199, found a number in none of these ranges";
 
+/// The minute that was read last: most logs are of the same one.
+#[derive(Debug, Default)]
+pub(super) struct Minute {
+    /// `2026-01-15T10:30`; zeros before the first.
+    text: [u8; 16],
+    start_us: i64,
+}
+
+impl Minute {
+    /// The start of the minute that `text` names, microseconds since 1970 as if its offset were UTC.
+    #[inline]
+    fn start_us(&mut self, text: &[u8; 16]) -> Option<i64> {
+        if self.text != *text {
+            *self = Minute { text: *text, start_us: minute_us(text)? };
+        }
+        Some(self.start_us)
+    }
+}
+
 /// Reads the content of a string.
 ///
 /// # Errors
 /// What was expected and found, without the text.
-pub(super) fn from_text(text: &str) -> Result<i64, Fault> {
-    match rfc3339(text.as_bytes()) {
+pub(super) fn from_text(text: &str, minute: &mut Minute) -> Result<i64, Fault> {
+    match rfc3339(text.as_bytes(), minute) {
         Some(instant_us) if ACCEPTED_US.contains(&instant_us) => Ok(instant_us),
         Some(_) => Err(OUT_OF_RANGE),
         None if is_number(text) => from_number(text),
@@ -45,23 +64,31 @@ pub(super) fn from_text(text: &str) -> Result<i64, Fault> {
 }
 
 /// RFC 3339 in full, for the years 0001 to 9999; `None` for anything else.
-fn rfc3339(text: &[u8]) -> Option<i64> {
-    let (head, tail) = text.split_first_chunk::<19>()?;
-    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b't' | b' ', h1, h2, b':', n1, n2, b':', s1, s2] =
-        *head
-    else {
+fn rfc3339(text: &[u8], minute: &mut Minute) -> Option<i64> {
+    let (head, tail) = text.split_first_chunk()?;
+    let start_us = minute.start_us(head)?;
+    let [b':', s1, s2, tail @ ..] = tail else { return None };
+    let second = two(*s1, *s2)?;
+    if second > 60 {
+        return None;
+    }
+    let (fraction_us, tail) = fraction(tail)?;
+    let of_minute_us = if second == 60 { 59 * SECOND + 999_999 } else { second * SECOND + fraction_us };
+    Some(start_us + of_minute_us - offset_s(tail)? * SECOND)
+}
+
+/// `YYYY-MM-DDThh:mm`, in microseconds since 1970.
+fn minute_us(text: &[u8; 16]) -> Option<i64> {
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b't' | b' ', h1, h2, b':', n1, n2] = *text else {
         return None;
     };
     let year = two(y1, y2)? * 100 + two(y3, y4)?;
     let (month, day) = (two(m1, m2)?, two(d1, d2)?);
-    let (hour, minute, second) = (two(h1, h2)?, two(n1, n2)?, two(s1, s2)?);
-    if hour > 23 || minute > 59 || second > 60 {
+    let (hour, minute) = (two(h1, h2)?, two(n1, n2)?);
+    if hour > 23 || minute > 59 {
         return None;
     }
-    let (fraction_us, tail) = fraction(tail)?;
-    let of_second = if second == 60 { 59 * SECOND + 999_999 } else { second * SECOND + fraction_us };
-    let of_day = (hour * 60 + minute) * 60 * SECOND + of_second;
-    Some(days(year, month, day)? * 86_400 * SECOND + of_day - offset_s(tail)? * SECOND)
+    Some((days(year, month, day)? * 86_400 + (hour * 60 + minute) * 60) * SECOND)
 }
 
 fn two(tens: u8, ones: u8) -> Option<i64> {
