@@ -86,6 +86,8 @@ impl Program {
         let status = child.wait()?;
         let said = std::fs::read_to_string(folder.path().join("stderr"))?;
         ensure!(status.success(), "ended with {status} and said:\n{said}");
+        // A case that the program did not understand is no quiet case.
+        ensure!(!said.contains("lines were no logs"), "it could not read the case:\n{said}");
         Ok((alarms(&std::fs::read_to_string(folder.path().join("stdout"))?)?, labels?))
     }
 }
