@@ -1,22 +1,27 @@
 //! What all requests share, and the router made of [`ROUTES`].
 
+use crate::auth::{Caller, Tokens};
 use crate::cache::{Answers, Kept};
 use crate::config::ApiConfig;
 use crate::feed::Feed;
 use crate::params::Params;
 use crate::problem::Problem;
-use crate::routes::{Answer, Call, ROUTES, Route, json};
-use crate::serving::edge::{self, AddressLimiter};
+use crate::routes::{Answer, Call, ROUTES, Route, json, page};
+use crate::serving::edge;
+use crate::serving::limiter::Limiter;
 use crate::serving::{http_metrics::HttpMetrics, negotiate};
-use crate::store::{Revision, RevisionGate, Row, Sql, Store, StoreError};
+use crate::store::{Opinion, Revision, RevisionGate, Row, Sql, Store, StoreError};
 use crate::{MetricsSource, StartError, openapi};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{RawPathParams, Request};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use hyper::Method;
-use hyper::header::HeaderValue;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method};
 use jiff::{Timestamp, Unit};
 use quick_cache::sync::Cache;
 use std::sync::Arc;
@@ -41,7 +46,8 @@ pub struct App {
     pub feed: Feed,
     pub metrics: HttpMetrics,
     pub source: Arc<dyn MetricsSource>,
-    pub rate_limiter: Option<AddressLimiter>,
+    pub tokens: Tokens,
+    pub rate_limiter: Option<Limiter>,
     /// `/openapi.json`, made once.
     pub openapi: Kept,
     /// Ends the streams when the server stops.
@@ -61,7 +67,8 @@ impl App {
             feed: Feed::new(),
             metrics: HttpMetrics::new(),
             source,
-            rate_limiter: config.rate_limit.map(AddressLimiter::new),
+            tokens: Tokens::new(config.tokens.clone()),
+            rate_limiter: config.rate_limit.map(Limiter::new),
             openapi: Kept::new(openapi::document()),
             stopping: CancellationToken::new(),
             config,
@@ -82,6 +89,10 @@ impl App {
         self.gate.current(&self.store).await.inspect_err(|error| self.note(error))
     }
 
+    pub async fn keep_opinion(&self, opinion: Opinion) -> Result<(), StoreError> {
+        self.store.keep_opinion(opinion).await.inspect_err(|error| self.note(error))
+    }
+
     fn note(&self, error: &StoreError) {
         self.metrics.store_failures.inc();
         tracing::warn!(%error, "a statement got no answer");
@@ -99,7 +110,7 @@ pub fn router(app: &Arc<App>) -> Router {
     let routed = ROUTES.iter().fold(Router::new(), |router, route| {
         let app = Arc::clone(app);
         let handler = move |path: RawPathParams, request: Request| handle(app, route, path, request);
-        router.route(route.path, get(handler))
+        router.route(route.path, if route.method() == Method::POST { post(handler) } else { get(handler) })
     });
     let compressible = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
     let mut router = routed
@@ -117,7 +128,7 @@ pub fn router(app: &Arc<App>) -> Router {
     router.layer(from_fn_with_state(Arc::clone(app), edge::edge))
 }
 
-/// Reading from other origins, without credentials: there are none.
+/// Asking from other origins, without the browser's own credentials: a token is the page's to send.
 fn cors(origins: &[String]) -> CorsLayer {
     let origins = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
@@ -126,8 +137,13 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::HEAD])
-        .expose_headers([edge::REQUEST_ID, hyper::header::ETAG])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([edge::REQUEST_ID, header::ETAG])
         .max_age(std::time::Duration::from_secs(600))
 }
 
@@ -149,12 +165,36 @@ async fn call(
     // Whole seconds, so that equal relative times asked within one are the same question.
     let now = Timestamp::now();
     let now = now.round(Unit::Second).unwrap_or(now);
-    let params = Params::parse(route.path, route.params, request.uri().query().unwrap_or_default(), now)?;
+    // The page's own script reads the page's query.
+    let query = request.uri().query().filter(|_| route.path != page::ROUTE.path).unwrap_or_default();
+    let params = Params::parse(route.path, route.params, query, now)?;
     let path: Vec<String> = path.iter().map(|(_, value)| value.to_owned()).collect();
-    let call = Call { app, path, params, headers: request.headers().clone(), now };
+    let caller = request.extensions().get::<Caller>().cloned();
+    let headers = request.headers().clone();
+    let body = match route.answer {
+        Answer::Told { .. } => json_body(&app, &headers, request.into_body()).await?,
+        Answer::Plain(_) | Answer::Kept(_) => Bytes::new(),
+    };
+    let call = Call { app, path, params, headers, body, caller, now };
     match route.answer {
+        Answer::Told { answer, .. } => answer(call).await,
         Answer::Plain(answer) => answer(call).await,
         Answer::Kept(read) => kept(route, call, read).await,
+    }
+}
+
+/// The body of a POST. That its type is named keeps out forms of other sites, which can name only a few others.
+async fn json_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let named = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = named.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::unsupported_media(named));
+    }
+    let limit = app.config.limits.body_bytes;
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(limit)),
+        Err(_) => Err(Problem::invalid("body", "the body ended early")),
     }
 }
 

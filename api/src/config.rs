@@ -1,5 +1,6 @@
 //! What can be set, with the defaults and the traps named.
 
+use crate::auth::Token;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ pub struct ApiConfig {
     /// Where to listen. Port 0 takes a free one; see [`crate::Api::local_addr`].
     pub listen: SocketAddr,
     pub store: StoreUrl,
+    /// The same PostgreSQL database as a role that may insert feedback; `None`: the role of `store`.
+    pub feedback_store: Option<StoreUrl>,
     /// Connections to the store. For SQLite also the number of queries that may run at once, each on a thread.
     pub store_connections: usize,
     /// A statement that runs longer is cancelled; the client gets 503.
@@ -21,7 +24,10 @@ pub struct ApiConfig {
     pub cors_origins: Vec<String>,
     /// Requests that one address may send; `None`: any number.
     pub rate_limit: Option<RateLimit>,
-    /// Whether to listen on an address that other machines reach. There is no login: say yes only behind one.
+    /// Tokens of which one is asked for; none: nobody is asked for anything.
+    pub tokens: Vec<Token>,
+    /// Whether to listen on an address that other machines reach without asking for a token. Say yes only behind
+    /// something that asks who is there.
     pub allow_public: bool,
     /// Memory for answers kept until the store changes, bytes.
     pub cache_bytes: u64,
@@ -33,11 +39,13 @@ impl ApiConfig {
         ApiConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             store,
+            feedback_store: None,
             store_connections: 4,
             statement_timeout: Duration::from_secs(5),
             limits: Limits::default(),
             cors_origins: Vec::new(),
             rate_limit: None,
+            tokens: Vec::new(),
             allow_public: false,
             cache_bytes: 32 * 1024 * 1024,
         }

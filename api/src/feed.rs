@@ -53,6 +53,13 @@ pub struct Change {
     pub anomaly: Option<Anomaly>,
 }
 
+/// The data of an event `feedback`.
+#[derive(Debug, Serialize)]
+struct Told {
+    anomaly_id: i64,
+    feedback: Option<String>,
+}
+
 /// One message to subscribers.
 #[derive(Debug, Clone)]
 pub enum Message {
@@ -61,6 +68,8 @@ pub enum Message {
     Newest(i64),
     /// How far the numbers are: JSON of [`crate::routes::ClockNow`].
     Clock(Bytes),
+    /// What a user just said of an anomaly; no change of the episode, and so without a place in the stream.
+    Feedback(Arc<Rendered>),
     /// The store cannot be read: what is shown may be stale.
     Stale,
 }
@@ -112,8 +121,8 @@ pub async fn newest_seq(app: &App) -> Result<i64, StoreError> {
 
 fn changes_sql(app: &App, seq: i64) -> Sql {
     let mut sql = app.store.sql(
-        "select seq, kind, reason, clock, anomaly_id, revision, status, episode, created_at from anomaly_events \
-         where seq > ",
+        "select seq, kind, reason, clock, anomaly_id, revision, status, episode, created_at, \
+         (select feedback from anomalies where id = anomaly_id) from anomaly_events where seq > ",
     );
     sql.arg(Arg::Int(seq)).push(" order by seq limit ").arg(Arg::Int(BATCH));
     sql
@@ -130,7 +139,7 @@ fn rendered(row: &Row) -> Result<Rendered, StoreError> {
         anomaly_id,
         revision: row.get(5)?,
         status: row.get(6)?,
-        anomaly: Anomaly::from_event(anomaly_id, episode.get(), row.get(8)?),
+        anomaly: Anomaly::from_event(anomaly_id, episode.get(), row.get(8)?, row.get(9)?),
     };
     let data = serde_json::to_vec(&change).map_err(|e| StoreError::Mismatch(e.to_string()))?;
     let (service, anomaly_type, severity) =
@@ -146,7 +155,8 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
 async fn poll(app: &App) {
     loop {
         app.feed.joined.notified().await;
-        let mut poller = Poller { app, seq: None, clock: None, clock_told: tokio::time::Instant::now() };
+        let clock_told = tokio::time::Instant::now();
+        let mut poller = Poller { app, seq: None, told: None, clock: None, clock_told };
         while app.feed.is_heard() {
             // Failures are noted where they happen; subscribers learn that what they see may be stale.
             if poller.step().await.is_err() {
@@ -162,6 +172,8 @@ struct Poller<'a> {
     app: &'a App,
     /// The newest change that was sent; `None` before the first look.
     seq: Option<i64>,
+    /// The newest feedback that was sent; `None` before the first look.
+    told: Option<i64>,
     clock: Option<Bytes>,
     clock_told: tokio::time::Instant,
 }
@@ -198,10 +210,36 @@ impl Poller<'_> {
         let _ = self.app.feed.sender.send(message);
     }
 
+    /// Feedback is rare and its reader is a person: a look a second will do, also for what another API process took.
+    async fn tell_feedback(&mut self) -> Result<(), StoreError> {
+        let Some(told) = self.told else {
+            let rows =
+                self.app.fetch(self.app.store.sql("select coalesce(max(seq), 0) from feedback")).await?;
+            self.told = Some(rows.first().map_or(Ok(0), |row| row.get(0))?);
+            return Ok(());
+        };
+        let mut sql = self.app.store.sql(
+            "select f.seq, a.id, a.feedback, a.service, a.anomaly_type, a.severity \
+             from feedback f join anomalies a on a.id = f.anomaly_id where f.seq > ",
+        );
+        sql.arg(Arg::Int(told)).push(" order by f.seq limit ").arg(Arg::Int(BATCH));
+        for row in self.app.fetch(sql).await? {
+            let said = Told { anomaly_id: row.get(1)?, feedback: row.get(2)? };
+            let data = serde_json::to_vec(&said).map_err(|e| StoreError::Mismatch(e.to_string()))?;
+            let (service, anomaly_type, severity) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            let seq = row.get(0)?;
+            self.told = Some(seq);
+            let rendered = Rendered { seq, service, anomaly_type, severity, data: data.into() };
+            self.send(Message::Feedback(Arc::new(rendered)));
+        }
+        Ok(())
+    }
+
     async fn tell_clock(&mut self) -> Result<(), StoreError> {
         if self.clock.is_some() && self.clock_told.elapsed() < CLOCK_INTERVAL {
             return Ok(());
         }
+        self.tell_feedback().await?;
         let now = crate::routes::ClockNow::read(self.app).await?;
         // A store that was replaced by an emptier one would stay silent until it caught up with the old one.
         if newest_seq(self.app).await? < self.seq.unwrap_or(0) {

@@ -17,9 +17,11 @@
 //! [`routes::ROUTES`].
 
 mod app;
+mod auth;
 mod cache;
 mod config;
 mod feed;
+mod listing;
 mod openapi;
 mod paging;
 mod params;
@@ -29,6 +31,7 @@ mod serving;
 mod store;
 mod time;
 
+pub use auth::{InvalidToken, Scope, Token};
 pub use config::{ApiConfig, InvalidStoreUrl, Limits, RateLimit, StoreUrl};
 pub use problem::Problem;
 pub use store::StoreError;
@@ -58,8 +61,8 @@ pub enum StartError {
     #[error("cannot listen on {address}: {cause}")]
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error(
-        "{0} can be reached from other machines and the API has no login: listen on 127.0.0.1, or allow it by \
-         allow_public behind a proxy that asks who is there"
+        "{0} can be reached from other machines and no token is asked for: listen on 127.0.0.1, configure tokens \
+         (`smartlog api token` makes one), or allow it by allow_public behind a proxy that asks who is there"
     )]
     Public(SocketAddr),
     #[error("{0:?} is not a web origin such as https://ops.example.org, nor *")]
@@ -78,7 +81,7 @@ impl Api {
     /// Checks the configuration and takes the port. The store need not be there yet.
     pub async fn bind(config: ApiConfig, metrics: Arc<dyn MetricsSource>) -> Result<Api, StartError> {
         let address = config.listen;
-        if !address.ip().is_loopback() && !config.allow_public {
+        if !address.ip().is_loopback() && config.tokens.is_empty() && !config.allow_public {
             return Err(StartError::Public(address));
         }
         let app = App::new(config, metrics)?;

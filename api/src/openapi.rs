@@ -5,18 +5,24 @@ use crate::params::{Kind, Param};
 use crate::problem::{CONTENT_TYPE, Problem};
 use crate::routes::{Answer, NamedSchema, ROUTES, Route, schema_of};
 use crate::time;
+use hyper::Method;
 use serde_json::json;
 use utoipa::openapi::path::ParameterStyle;
 use utoipa::openapi::path::{
     HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathsBuilder,
 };
+use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{
     AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type,
 };
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, PathItem, Ref, RefOr,
     Required, Response, ResponseBuilder, ResponsesBuilder,
 };
+
+/// The name of the security scheme.
+const BEARER: &str = "bearer";
 
 /// The document as JSON.
 pub fn document() -> Vec<u8> {
@@ -31,13 +37,24 @@ pub fn document() -> Vec<u8> {
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .build();
     let paths = ROUTES.iter().fold(PathsBuilder::new(), |paths, route| {
-        paths.path(route.path, PathItem::new(HttpMethod::Get, operation(route)))
+        let method = if route.method() == Method::POST { HttpMethod::Post } else { HttpMethod::Get };
+        paths.path(route.path, PathItem::new(method, operation(route)))
     });
     let mut components = ComponentsBuilder::new();
-    let routes = ROUTES.iter().filter_map(|route| route.schema);
+    let answers = ROUTES.iter().filter_map(|route| route.schema);
+    let bodies = ROUTES.iter().filter_map(|route| match route.answer {
+        Answer::Told { body, .. } => Some(body),
+        Answer::Plain(_) | Answer::Kept(_) => None,
+    });
+    let routes = answers.chain(bodies);
     for NamedSchema { name, schema, referred } in routes.map(|make| make()).chain([schema_of::<Problem>()]) {
         components = components.schema(name, schema).schemas_from_iter(referred);
     }
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("Where tokens are configured; `smartlog token` makes one"))
+        .build();
+    components = components.security_scheme(BEARER, SecurityScheme::Http(bearer));
     let document = OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components.build()));
     serde_json::to_vec(&document.build()).unwrap_or_default()
 }
@@ -45,14 +62,30 @@ pub fn document() -> Vec<u8> {
 fn operation(route: &Route) -> utoipa::openapi::path::Operation {
     let query = route.params.iter().map(query_parameter);
     let path = route.path_params.iter().map(|(name, about, example)| path_parameter(name, about, example));
-    OperationBuilder::new()
+    let mut operation = OperationBuilder::new()
         .operation_id(Some(route.operation))
         .tag(route.tag)
         .summary(Some(route.summary))
         .description(Some(route.about))
         .parameters(Some(path.chain(query)))
-        .responses(responses(route))
-        .build()
+        .responses(responses(route));
+    if let Answer::Told { body, example, .. } = route.answer {
+        operation = operation.request_body(Some(request_body(body().name, example())));
+    }
+    if let Some(scope) = route.scope() {
+        // Also without: whether a token is asked for is a matter of configuration.
+        operation = operation.securities(Some([
+            SecurityRequirement::new(BEARER, [scope.as_str()]),
+            SecurityRequirement::default(),
+        ]));
+    }
+    operation.build()
+}
+
+fn request_body(schema: String, example: serde_json::Value) -> utoipa::openapi::request_body::RequestBody {
+    let schema = RefOr::<Schema>::Ref(Ref::from_schema_name(schema));
+    let content = ContentBuilder::new().schema(Some(schema)).example(Some(example)).build();
+    RequestBodyBuilder::new().required(Some(Required::True)).content("application/json", content).build()
 }
 
 fn responses(route: &Route) -> utoipa::openapi::Responses {
@@ -64,12 +97,19 @@ fn responses(route: &Route) -> utoipa::openapi::Responses {
         responses = responses
             .response("404", problem("No page of this list has this number, or begins at this cursor"));
     }
+    if route.method() == Method::POST {
+        responses = responses
+            .response("413", problem("The body is too long"))
+            .response("415", problem("The body is not JSON"));
+    }
     for (status, about) in route.also {
         let response = if *status < 400 { Response::new(*about) } else { problem(about) };
         responses = responses.response(status.to_string(), response);
     }
     responses
         .response("400", problem("A parameter is unknown or cannot be read"))
+        .response("401", problem("A token is asked for, and none that is known was given"))
+        .response("403", problem("The token does not allow this"))
         .response("406", problem("Accept allows none of the media types"))
         .response("422", problem("A parameter asks for what cannot be"))
         .response("429", problem("Too many requests from this address"))

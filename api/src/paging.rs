@@ -83,6 +83,7 @@ pub struct Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     Time,
+    Number,
     /// The id itself.
     Id,
 }
@@ -134,7 +135,9 @@ impl Page {
         let direction = if order.descending { "desc" } else { "asc" };
         match order.key {
             KeyKind::Id => sql.push(&format!(" order by id {direction}")),
-            KeyKind::Time => sql.push(&format!(" order by {} {direction}, id {direction}", order.column)),
+            KeyKind::Time | KeyKind::Number => {
+                sql.push(&format!(" order by {} {direction}, id {direction}", order.column))
+            }
         };
         sql.push(" limit ").arg(Arg::Int(self.per_page + 1));
         if self.after.is_none() && self.number > 1 {
@@ -144,17 +147,18 @@ impl Page {
 
     fn select_behind(&self, sql: &mut Sql, order: Order, after: Cursor) {
         let side = if order.descending { "<" } else { ">" };
-        match (order.key, time::from_micros(after.key)) {
-            (KeyKind::Time, Some(key)) => {
-                // The first comparison says nothing new; it is there for the index.
-                sql.push(&format!(" and {} {side}= ", order.column)).arg(Arg::Time(key));
-                sql.push(&format!(" and ({}, id) {side} (", order.column)).arg(Arg::Time(key));
-                sql.push(", ").arg(Arg::Int(after.id)).push(")");
-            }
-            _ => {
+        let key = match order.key {
+            KeyKind::Time => Arg::Time(time::from_micros(after.key).unwrap_or_default()),
+            KeyKind::Number => Arg::Int(after.key),
+            KeyKind::Id => {
                 sql.push(&format!(" and id {side} ")).arg(Arg::Int(after.id));
+                return;
             }
-        }
+        };
+        // The first comparison says nothing new; it is there for the index.
+        sql.push(&format!(" and {} {side}= ", order.column)).arg(key.clone());
+        sql.push(&format!(" and ({}, id) {side} (", order.column)).arg(key);
+        sql.push(", ").arg(Arg::Int(after.id)).push(")");
     }
 
     /// Drops the row that only told of another page, and names where that page begins. `key` gives a row's sort key

@@ -131,6 +131,16 @@ impl Params {
         out
     }
 
+    /// Equal for requests that select the same rows, in whatever order and whichever page of them.
+    pub fn filters(&self) -> String {
+        let others = ["page", "per_page", "cursor", "sort"];
+        let mut out = String::new();
+        for (name, value) in self.values.iter().filter(|(name, _)| !others.contains(name)) {
+            let _ = write!(out, "{name}={value:?}&");
+        }
+        out
+    }
+
     /// Equal for requests that select the same rows in the same order, whichever page of them.
     pub fn selection(&self) -> String {
         let paging = ["page", "per_page", "cursor"];

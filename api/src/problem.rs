@@ -77,6 +77,20 @@ impl Problem {
         problem.allowing(allowed)
     }
 
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new("about:blank", StatusCode::UNAUTHORIZED, "Unauthorized", detail)
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new("about:blank", StatusCode::FORBIDDEN, "Forbidden", detail)
+    }
+
+    pub fn unsupported_media(found: &str) -> Self {
+        let detail = format!("the body must be application/json, found \"{}\"", quotable(found));
+        Self::new("about:blank", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type", detail)
+            .allowing(&["application/json"])
+    }
+
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new("about:blank", StatusCode::NOT_FOUND, "Not Found", detail)
     }
@@ -158,6 +172,9 @@ impl IntoResponse for Problem {
         let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"smartlog\""));
+        }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }

@@ -6,7 +6,7 @@ use common::{Bench, CLOCK_US, HOUR, MINUTE, SECOND, SERVICES, Seeded, Server};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-on_both_stores!(
+smartlog_test_services::on_both_stores!(
     anomalies_have_the_asked_for_shape,
     one_anomaly_comes_with_its_explanation_and_history,
     filters_select_what_a_naive_filter_selects,
@@ -132,6 +132,7 @@ async fn by_cursor(server: &Server, path: &str, list: &str) -> Vec<i64> {
 async fn pages_by_number_and_by_cursor_hold_each_row_once(bench: Bench) {
     bench.seed_logs(95).await;
     bench.seed_dead_letters(41).await;
+    bench.seed_patterns(30).await;
     let server = seeded(bench, 200).await;
     for (path, list, pages, total) in [
         ("/api/v1/anomalies?per_page=7", "anomalies", 29, 200),
@@ -141,6 +142,8 @@ async fn pages_by_number_and_by_cursor_hold_each_row_once(bench: Bench) {
         ("/api/v1/logs?per_page=10&since=2026-01-15T00:00:00Z", "logs", 10, 95),
         ("/api/v1/logs?per_page=10&since=2026-01-15T00:00:00Z&sort=timestamp", "logs", 10, 95),
         ("/api/v1/dead-letters?per_page=10", "dead_letters", 5, 41),
+        ("/api/v1/patterns?per_page=7", "patterns", 5, 30),
+        ("/api/v1/patterns?per_page=7&sort=last_seen", "patterns", 5, 30),
     ] {
         let numbered = by_number(&server, path, list, pages).await;
         assert_eq!(numbered, by_cursor(&server, path, list).await, "{path}");
@@ -179,10 +182,15 @@ async fn hourly_metrics_have_the_asked_for_shape(bench: Bench) {
                 {"hour": "2026-01-15T09:00:00Z", "service": "search", "log_count": 6000, "error_count": 1, "anomaly_count": 1},
                 {"hour": "2026-01-15T08:00:00Z", "service": "search", "log_count": 6000, "error_count": 2, "anomaly_count": 1}
             ],
-            "total": 3, "page": 1, "per_page": 50, "next_cursor": null,
+            "total": 3, "total_is_exact": true, "page": 1, "per_page": 50, "next_cursor": null,
             "clock": "2026-01-15T10:30:00Z", "complete_through": "2026-01-15T10:29:55Z"
         })
     );
+    let sums = server.json("/api/v1/metrics/hourly?by=hour&since=2026-01-15T10:00:00Z").await;
+    let sum = json!({"hour": "2026-01-15T10:00:00Z", "service": null, "log_count": 24_000, "error_count": 0, "anomaly_count": 4});
+    assert_eq!((&sums["metrics"], &sums["total"]), (&json!([sum]), &json!(1)));
+    let one = server.json("/api/v1/metrics/hourly?by=hour&service=search").await;
+    assert_eq!((&one["metrics"][0]["service"], &one["total"]), (&json!("search"), &json!(30)));
     let all = server.json("/api/v1/metrics/hourly?per_page=1000&sort=hour").await;
     assert_eq!(
         (all["total"].clone(), all["metrics"][0]["hour"].clone()),
@@ -213,7 +221,11 @@ async fn services_show_rates_against_what_is_usual(bench: Bench) {
     assert_eq!(payment["state"], "anomalous");
     assert_eq!(payment["last_seen"], "2026-01-15T10:30:00Z");
     // 24 hours of 6,000 logs with 1 to 24 errors.
-    assert_eq!(payment["baseline"], json!({"log_rate": 100.0, "error_rate": 0.002083, "source": "hours"}));
+    assert_eq!(
+        payment["baseline"],
+        json!({"log_rate": 100.0, "log_rate_low": 100.0, "log_rate_high": 100.0, "error_rate": 0.002083,
+               "error_rate_low": 0.000167, "error_rate_high": 0.004, "source": "hours"})
+    );
     assert_eq!(payment["minutes"].as_array().expect("minutes").len(), 15);
     assert_eq!(payment["minutes"][13], json!({"logs": 120, "errors": 59}));
     let search = &answer["services"][2];
@@ -296,6 +308,7 @@ async fn an_empty_store_answers_with_empty_lists(bench: Bench) {
         ("/api/v1/services", "services"),
         ("/api/v1/dead-letters", "dead_letters"),
         ("/api/v1/logs", "logs"),
+        ("/api/v1/patterns", "patterns"),
     ] {
         let answer = server.json(path).await;
         assert_eq!((&answer[list], &answer["total"]), (&json!([]), &json!(0)), "{path}");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-on_both_stores!(
+smartlog_test_services::on_both_stores!(
     the_stream_goes_on_behind_the_last_event,
     the_stream_tells_changes_as_they_are_committed,
     a_replaced_store_resets_the_stream,
@@ -134,6 +134,7 @@ async fn strange_methods_paths_types_and_bodies_are_refused_in_words() {
     let large = Bytes::from(vec![b'x'; 65 * 1024]);
     for (method, path, headers, body, status) in [
         ("POST", "/api/v1/anomalies", &[][..], Bytes::new(), 405),
+        ("PUT", "/api/v1/anomalies/1", &[], Bytes::new(), 405),
         ("DELETE", "/api/v1/anomalies/1", &[], Bytes::new(), 405),
         ("TRACE", "/health", &[], Bytes::new(), 405),
         ("GET", "/api/v1/anomalie", &[], Bytes::new(), 404),
@@ -219,7 +220,7 @@ async fn other_origins_may_read_when_configured() {
     assert_eq!(ask("https://evil.example.org").await.header("access-control-allow-origin"), "");
     let preflight = [("origin", "https://ops.example.org"), ("access-control-request-method", "GET")];
     let reply = server.send("OPTIONS", "/api/v1/anomalies", &preflight, Bytes::new()).await;
-    assert_eq!((reply.status, reply.header("access-control-allow-methods")), (200, "GET,HEAD"));
+    assert_eq!((reply.status, reply.header("access-control-allow-methods")), (200, "GET,HEAD,POST"));
     server.end().await;
     let plain = sqlite_server().await;
     let reply =
@@ -372,7 +373,7 @@ async fn a_missing_file_is_told_and_found_when_it_comes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_database_is_told_and_found_when_it_comes() {
-    let Some(bench) = Bench::empty_postgres().await else { return };
+    let Some(bench) = Bench::empty_postgres() else { return };
     store_comes_later(bench).await;
 }
 
@@ -391,6 +392,7 @@ async fn store_comes_later(bench: Bench) {
         "services",
         "status",
         "logs",
+        "patterns",
         "dead-letters",
         "anomalies/stream",
     ] {
@@ -426,7 +428,7 @@ async fn a_public_address_needs_a_yes() {
     let mut config = bench.config();
     config.listen = "0.0.0.0:0".parse().expect("an address");
     let refused = Api::bind(config, Arc::new(|_: &mut String| Ok(()))).await.err().expect("no");
-    assert!(refused.to_string().contains("has no login"), "{refused}");
+    assert!(refused.to_string().contains("no token is asked for"), "{refused}");
     let mut config = bench.config();
     config.cors_origins = vec!["ops.example.org".into()];
     let refused = Api::bind(config, Arc::new(|_: &mut String| Ok(()))).await.err().expect("no");
@@ -446,7 +448,9 @@ async fn openapi_documents_every_route_and_all_its_references_lead_somewhere() {
     assert_eq!(documented, ROUTES.iter().map(|route| route.path).collect());
     let mut operations = BTreeSet::new();
     for route in ROUTES {
-        let operation = &document["paths"][route.path]["get"];
+        let method = route.method().as_str().to_lowercase();
+        let operation = &document["paths"][route.path][&method];
+        assert_eq!(operation["requestBody"].is_object(), method == "post", "{}", route.path);
         assert!(
             operations.insert(operation["operationId"].as_str().expect("an id")),
             "{} is named twice",
@@ -472,7 +476,10 @@ async fn documented_examples_have_the_keys_of_real_answers() {
     server.bench.seed_windows().await;
     server.bench.seed_logs(3).await;
     server.bench.seed_dead_letters(1).await;
-    for route in ROUTES {
+    server.bench.seed_patterns(1).await;
+    let said = "{\"verdict\":\"confirmed\"}";
+    assert_eq!(server.post("/api/v1/anomalies/1/feedback", &[], said).await.status, 200);
+    for route in ROUTES.iter().filter(|route| route.method() == "GET") {
         let Some(example) = route.example else { continue };
         let path = route.path.replace("{id}", "1");
         let path = if path.ends_with("/logs") { format!("{path}?since=2026-01-01T00:00:00Z") } else { path };

@@ -78,8 +78,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   smartlog api --store postgres://smartlog@db/logs
-  smartlog api --listen 127.0.0.1:8080")]
-    Api,
+  smartlog api --listen 127.0.0.1:8080
+  smartlog api token --name ops --scope read --scope feedback")]
+    Api(ApiArgs),
     /// Make up logs of a micro-service estate, with known incidents
     #[command(after_help = "\
 Examples:
@@ -130,6 +131,26 @@ pub struct AnalyzeArgs {
     /// Files of JSON lines, plain, .gz or .zst; several are read side by side, as partitions are; - is stdin
     #[arg(required = true, value_name = "FILE")]
     pub inputs: Vec<PathBuf>,
+}
+
+/// What `smartlog api` does besides serving.
+#[derive(Debug, Clone, Args)]
+pub struct ApiArgs {
+    #[command(subcommand)]
+    pub action: Option<ApiAction>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ApiAction {
+    /// Make a token: prints its secret, and its line for api.tokens
+    Token {
+        /// Whose it is, as logs and feedback name them
+        #[arg(long)]
+        name: String,
+        /// What it allows; may be repeated
+        #[arg(long, default_values = ["read"], value_parser = ["read", "feedback"])]
+        scope: Vec<String>,
+    },
 }
 
 /// What `smartlog sinks` does.

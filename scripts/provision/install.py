@@ -184,6 +184,20 @@ def cargo(name: str, version: str, *options: str) -> Path:
     return built(f"{name}-{version}", build) / "bin" / name
 
 
+def npm(name: str, packages: dict[str, str]) -> Path:
+    """A node_modules folder with exactly these packages, whose install scripts are not run."""
+    program("node", "nodejs")
+    client = program("npm", "npm")
+    wanted = [f"{package}@{version}" for package, version in packages.items()]
+
+    def build(folder: Path) -> None:
+        (folder / "package.json").write_text('{"private": true}', encoding="utf-8")
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+        run([client, "install", "--prefix", folder, *options, *wanted], f"npm install of {name}", cwd=folder)
+
+    return built(f"{name}-{digest(' '.join(wanted))}", build) / "node_modules"
+
+
 def python_venv(name: str, requirements: Path) -> Path:
     """A virtual environment with exactly the pinned packages of a file; returns its interpreter."""
     text = requirements.read_text(encoding="utf-8")

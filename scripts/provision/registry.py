@@ -2,6 +2,7 @@
 
 from .core import Service
 from .services.dynamodb import DynamoDB
+from .services.browser import Browser
 from .services.kafka import Kafka
 from .services.minio import Minio
 from .services.mlflow import Mlflow
@@ -28,6 +29,7 @@ SERVICES: tuple[Service, ...] = (
     Checkov(),
     Kcat(),
     Python(),
+    Browser(),
     Shellcheck(),
     CargoDeny(),
     CargoLambda(),
@@ -37,4 +39,5 @@ SERVICES: tuple[Service, ...] = (
 # What the tests of this repository need.
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
+    "browser",
 )

@@ -9,7 +9,7 @@ use smartlog_schema::log::{LogBatch, LogRef};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_sinks::{CancellationToken, Health, LOGS, SinkError};
 
-on_both_stores!(
+smartlog_test_services::on_both_stores!(
     every_field_comes_back,
     a_new_sink_has_no_position,
     what_is_stored_is_left_out_when_it_comes_again,

@@ -302,7 +302,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sqlite_holds_what_the_model_holds(steps in histories()) {
-        check(async || Some(Bench::sqlite()), steps);
+        check(async || Some(Bench::sqlite().await), steps);
     }
 }
 

@@ -14,7 +14,7 @@ use smartlog_sinks::{CancellationToken, Health, SinkError, State};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-on_both_stores!(
+smartlog_test_services::on_both_stores!(
     a_new_store_is_empty,
     every_field_comes_back,
     sums_add_up_and_vanish,

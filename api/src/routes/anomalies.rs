@@ -1,8 +1,8 @@
 //! `GET /api/v1/anomalies`: episodes, newest first.
 
 use super::{Answer, Call, ClockNow, JSON, Route, SERVICE, SINCE, UNTIL, encode, schema_of};
-use crate::app::App;
-use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE, Page};
+use crate::listing::{Count, Frame, Listed, Listing};
+use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE};
 use crate::params::{Kind, Param};
 use crate::problem::Problem;
 use crate::store::{Arg, Row, Sql, StoreError};
@@ -136,7 +136,8 @@ pub struct Anomaly {
     pub ended_at: Option<Timestamp>,
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// What a user said about it.
+    /// What users said of it last: `expected`, `confirmed`, or null.
+    #[schema(example = "confirmed")]
     pub feedback: Option<String>,
 }
 
@@ -173,7 +174,12 @@ impl Anomaly {
     }
 
     /// From the episode that an event of `anomaly_events` kept; `None` when this version cannot read it.
-    pub fn from_event(id: i64, episode: &str, updated_at: Timestamp) -> Option<Anomaly> {
+    pub fn from_event(
+        id: i64,
+        episode: &str,
+        updated_at: Timestamp,
+        feedback: Option<String>,
+    ) -> Option<Anomaly> {
         let kept: KeptEpisode = serde_json::from_str(episode).ok()?;
         let second = |second: i64| second.checked_mul(1_000_000).and_then(time::from_micros);
         Some(Anomaly {
@@ -195,7 +201,7 @@ impl Anomaly {
             last_seen: second(kept.last_seen)?,
             ended_at: kept.ended_at.and_then(second),
             updated_at,
-            feedback: None,
+            feedback,
         })
     }
 }
@@ -235,75 +241,50 @@ struct KeptKey {
 #[derive(Debug, Serialize, ToSchema)]
 struct AnomalyPage {
     anomalies: Vec<Anomaly>,
-    /// How many there are on all pages.
-    total: i64,
-    page: i64,
-    per_page: i64,
-    /// For the page that follows; null on the last.
-    next_cursor: Option<String>,
-    /// The newest change contained.
-    seq: i64,
     #[serde(flatten)]
-    reached: ClockNow,
+    frame: Frame,
+    /// The newest change contained.
+    #[schema(example = 42)]
+    seq: i64,
 }
 
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
-    let app = &*call.app;
-    let page = Page::of(&call.params)?;
-    let order = match call.params.choice(&SORT) {
-        "-id" => Order { column: "id", key: KeyKind::Id, descending: true },
-        "id" => Order { column: "id", key: KeyKind::Id, descending: false },
-        "detected_at" => Order { column: "detected_at", key: KeyKind::Time, descending: false },
-        _ => Order { column: "detected_at", key: KeyKind::Time, descending: true },
+    let (column, key, descending) = match call.params.choice(&SORT) {
+        "-id" => ("id", KeyKind::Id, true),
+        "id" => ("id", KeyKind::Id, false),
+        "detected_at" => ("detected_at", KeyKind::Time, false),
+        _ => ("detected_at", KeyKind::Time, true),
     };
-    let mut select = selection(&call, &format!("select {} from anomalies", Anomaly::COLUMNS));
-    page.select(&mut select, order);
-    // What was reached is read before the rows, so that they hold at least that much.
-    let reached = app.store.sql(ClockNow::SQL);
-    let newest = app.store.sql("select coalesce(max(seq), 0) from anomaly_events");
-    let [reached, newest, rows] = app.fetch_all([reached, newest, select]).await?;
-    let seq = newest.first().map_or(Ok(0), |row| row.get(0))?;
-    let mut anomalies = rows.iter().map(Anomaly::from_row).collect::<Result<Vec<_>, _>>()?;
-    let next_cursor = page.cut(&mut anomalies, |anomaly| match order.key {
-        KeyKind::Time => (anomaly.detected_at.as_microsecond(), anomaly.id),
-        KeyKind::Id => (anomaly.id, anomaly.id),
-    });
-    let total = total(app, &call, seq).await?;
-    let reached = ClockNow::of(&reached)?;
-    let (page, per_page) = (page.number, page.per_page);
-    encode(&AnomalyPage { anomalies, total, page, per_page, next_cursor, seq, reached })
+    let listing = Listing {
+        table: "anomalies",
+        columns: Anomaly::COLUMNS,
+        order: Order { column, key, descending },
+        // Every change of an anomaly appends an event, so a count holds until the newest one moves.
+        count: Count::Kept { seq: "select coalesce(max(seq), 0) from anomaly_events" },
+        reached: ClockNow::SQL,
+        filter,
+        read: Anomaly::from_row,
+        key: if key == KeyKind::Id { |a| (a.id, a.id) } else { |a| (a.detected_at.as_microsecond(), a.id) },
+    };
+    let Listed { rows, frame, seq } = listing.page(&call).await?;
+    encode(&AnomalyPage { anomalies: rows, frame, seq })
 }
 
-/// The rows that the filters select.
-fn selection(call: &Call, select: &str) -> Sql {
+fn filter(call: &Call, sql: &mut Sql) {
     let params = &call.params;
     let (since, until) = (params.time(&SINCE), params.time(&UNTIL));
-    let mut sql = call.app.store.sql(select);
-    sql.push(" where true")
-        .and("service =", params.text(&SERVICE).map(|service| Arg::Text(service.into())))
+    sql.and("service =", params.text(&SERVICE).map(|service| Arg::Text(service.into())))
         .one_of("anomaly_type", params.words(&TYPE))
         .one_of("severity", params.words(&SEVERITY))
         .one_of("status", params.words(&STATUS))
         .and("detected_at >=", since.map(Arg::Time))
         .and("detected_at <", until.map(Arg::Time));
-    sql
-}
-
-/// How many rows the filters select. Every change of an anomaly appends an event, so a count holds until `seq` moves.
-async fn total(app: &App, call: &Call, seq: i64) -> Result<i64, Problem> {
-    let filters = [&SINCE, &UNTIL].map(|param| call.params.time(param));
-    let key = (format!("{}{filters:?}", call.params.selection()), seq);
-    let counted = async {
-        let rows = app.fetch(selection(call, "select count(*) from anomalies")).await?;
-        rows.first().map_or(Ok(0), |row| row.get(0)).map_err(Problem::from)
-    };
-    app.totals.get_or_insert_async(&key, counted).await
 }
 
 fn example() -> serde_json::Value {
     serde_json::json!({
         "anomalies": [example_anomaly()],
-        "total": 1, "page": 1, "per_page": 50, "next_cursor": null, "seq": 42,
+        "total": 1, "total_is_exact": true, "page": 1, "per_page": 50, "next_cursor": null, "seq": 42,
         "clock": "2026-01-15T10:30:05Z", "complete_through": "2026-01-15T10:30:00Z"
     })
 }

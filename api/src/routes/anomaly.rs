@@ -27,6 +27,8 @@ pub const ROUTE: Route = Route {
 
 /// An episode's history is cut here.
 const MAX_EVENTS: i64 = 1_000;
+/// And what was said of it here.
+const MAX_FEEDBACK: i64 = 100;
 
 /// One episode in full.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +45,20 @@ struct AnomalyDetail {
     #[schema(value_type = String, format = DateTime)]
     first_raised_at: Timestamp,
     events: Vec<Event>,
+    /// All that users said of it, newest first (the first 100).
+    feedback_given: Vec<FeedbackGiven>,
+}
+
+/// What somebody said of it, once.
+#[derive(Debug, Serialize, ToSchema)]
+struct FeedbackGiven {
+    /// `expected`, `confirmed` or `undo`.
+    verdict: String,
+    note: Option<String>,
+    /// The name of the token, where tokens are asked for.
+    author: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
 }
 
 /// What happened to the episode, once.
@@ -73,7 +89,10 @@ async fn detail(call: Call) -> Result<Vec<u8>, Problem> {
         .store
         .sql("select seq, kind, revision, status, reason, clock from anomaly_events where anomaly_id = ");
     events.arg(Arg::Int(id)).push(" order by seq limit ").arg(Arg::Int(MAX_EVENTS));
-    let [rows, events] = app.fetch_all([anomaly, events]).await?;
+    let mut given =
+        app.store.sql("select verdict, note, author, created_at from feedback where anomaly_id = ");
+    given.arg(Arg::Int(id)).push(" order by seq desc limit ").arg(Arg::Int(MAX_FEEDBACK));
+    let [rows, events, given] = app.fetch_all([anomaly, events, given]).await?;
     let Some(row) = rows.first() else {
         return Err(Problem::not_found(format!("no anomaly has the id {id}; /api/v1/anomalies lists them")));
     };
@@ -83,10 +102,11 @@ async fn detail(call: Call) -> Result<Vec<u8>, Problem> {
         provenance: row.get(Anomaly::WIDTH + 1)?,
         first_raised_at: row.get(Anomaly::WIDTH + 2)?,
         events: events.iter().map(event).collect::<Result<_, _>>()?,
+        feedback_given: given.iter().map(feedback_given).collect::<Result<_, _>>()?,
     })
 }
 
-fn id(given: &str) -> Result<i64, Problem> {
+pub fn id(given: &str) -> Result<i64, Problem> {
     let is_number = !given.is_empty() && given.bytes().all(|b| b.is_ascii_digit());
     match given.parse::<i64>() {
         Ok(id) if is_number => Ok(id),
@@ -110,6 +130,15 @@ fn event(row: &Row) -> Result<Event, StoreError> {
     })
 }
 
+fn feedback_given(row: &Row) -> Result<FeedbackGiven, StoreError> {
+    Ok(FeedbackGiven {
+        verdict: row.get(0)?,
+        note: row.get(1)?,
+        author: row.get(2)?,
+        created_at: row.get(3)?,
+    })
+}
+
 fn example() -> serde_json::Value {
     let mut anomaly = example_anomaly();
     anomaly["explanation"] =
@@ -120,5 +149,9 @@ fn example() -> serde_json::Value {
         {"seq": 41, "kind": "raised", "revision": 1, "status": "provisional", "reason": null, "clock": "2026-01-15T10:30:00Z"},
         {"seq": 42, "kind": "opened", "revision": 2, "status": "open", "reason": null, "clock": "2026-01-15T10:30:05Z"}
     ]);
+    anomaly["feedback_given"] = serde_json::json!([
+        {"verdict": "confirmed", "note": "the pool was too small", "author": "ops", "created_at": "2026-01-15T11:02:10Z"}
+    ]);
+    anomaly["feedback"] = "confirmed".into();
     anomaly
 }

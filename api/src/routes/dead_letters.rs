@@ -1,7 +1,8 @@
 //! `GET /api/v1/dead-letters`: payloads that could not become a log, newest first.
 
-use super::{Answer, Call, ClockNow, JSON, RAW_COMPLETE_SQL, Route, encode, schema_of};
-use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE, Page};
+use super::{Answer, Call, JSON, RAW_COMPLETE_SQL, Route, encode, schema_of};
+use crate::listing::{Count, Frame, Listed, Listing};
+use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE};
 use crate::params::{Kind, Param};
 use crate::problem::Problem;
 use crate::store::{Arg, Row, Sql, StoreError};
@@ -57,9 +58,6 @@ const SORT: Param = Param {
     example: "-id",
 };
 
-/// Of each payload this much is shown, bytes; the store keeps up to 64 KiB.
-const SHOWN_BYTES: i64 = 2_048;
-
 /// One payload that could not become a log.
 #[derive(Debug, Serialize, ToSchema)]
 struct DeadLetter {
@@ -88,42 +86,36 @@ struct DeadLetter {
 #[derive(Debug, Serialize, ToSchema)]
 struct DeadLetterPage {
     dead_letters: Vec<DeadLetter>,
-    total: i64,
-    page: i64,
-    per_page: i64,
-    next_cursor: Option<String>,
     #[serde(flatten)]
-    reached: ClockNow,
+    frame: Frame,
 }
+
+/// Of each payload 2,048 bytes are shown; the store keeps up to 64 KiB.
+const COLUMNS: &str = "id, kafka_topic, kafka_partition, kafka_offset, reason, detail, \
+     substr(payload, 1, 2048), cast(length(payload) as bigint), created_at";
+/// Rows are counted up to here.
+const MAX_COUNTED: i64 = 100_000;
 
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
-    let app = &*call.app;
-    let page = Page::of(&call.params)?;
-    let order = Order { column: "id", key: KeyKind::Id, descending: call.params.choice(&SORT) == "-id" };
-    let columns = format!(
-        "select id, kafka_topic, kafka_partition, kafka_offset, reason, detail, \
-         substr(payload, 1, {SHOWN_BYTES}), cast(length(payload) as bigint), created_at from dead_letters"
-    );
-    let mut select = selection(&call, &columns);
-    page.select(&mut select, order);
-    let count = selection(&call, "select count(*) from dead_letters");
-    let [reached, total, rows] = app.fetch_all([app.store.sql(RAW_COMPLETE_SQL), count, select]).await?;
-    let mut dead_letters = rows.iter().map(dead_letter).collect::<Result<Vec<_>, _>>()?;
-    let next_cursor = page.cut(&mut dead_letters, |letter| (letter.id, letter.id));
-    let total = total.first().map_or(Ok(0), |row| row.get(0))?;
-    let reached = ClockNow::of(&reached)?;
-    let (page, per_page) = (page.number, page.per_page);
-    encode(&DeadLetterPage { dead_letters, total, page, per_page, next_cursor, reached })
+    let listing = Listing {
+        table: "dead_letters",
+        columns: COLUMNS,
+        order: Order { column: "id", key: KeyKind::Id, descending: call.params.choice(&SORT) == "-id" },
+        count: Count::UpTo(MAX_COUNTED),
+        reached: RAW_COMPLETE_SQL,
+        filter,
+        read: dead_letter,
+        key: |letter| (letter.id, letter.id),
+    };
+    let Listed { rows, frame, .. } = listing.page(&call).await?;
+    encode(&DeadLetterPage { dead_letters: rows, frame })
 }
 
-fn selection(call: &Call, select: &str) -> Sql {
+fn filter(call: &Call, sql: &mut Sql) {
     let params = &call.params;
-    let mut sql = call.app.store.sql(select);
-    sql.push(" where true")
-        .and("kafka_topic =", params.text(&TOPIC).map(|topic| Arg::Text(topic.into())))
+    sql.and("kafka_topic =", params.text(&TOPIC).map(|topic| Arg::Text(topic.into())))
         .and("cast(kafka_partition as bigint) =", params.integer(&PARTITION).map(Arg::Int))
         .one_of("reason", params.words(&REASON));
-    sql
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
@@ -145,7 +137,7 @@ fn example() -> serde_json::Value {
         "dead_letters": [{"id": 7, "topic": "logs", "partition": 0, "offset": 12345, "reason": "invalid_json",
                           "detail": "expected `,` or `}` at line 1 column 17", "payload": "{\"timestamp\": 1 2}",
                           "stored_bytes": 18, "created_at": "2026-01-15T10:30:00Z"}],
-        "total": 1, "page": 1, "per_page": 50, "next_cursor": null,
+        "total": 1, "total_is_exact": true, "page": 1, "per_page": 50, "next_cursor": null,
         "clock": "2026-01-15T10:30:05Z", "complete_through": "2026-01-15T10:30:00Z"
     })
 }

@@ -1,7 +1,8 @@
 //! `GET /api/v1/metrics/hourly`: logs, errors and anomalies per hour and service.
 
 use super::{Answer, Call, ClockNow, JSON, Route, SERVICE, SINCE, UNTIL, encode, schema_of};
-use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE, Page};
+use crate::listing::{Count, Frame, Listed, Listing};
+use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE};
 use crate::params::{Kind, Param};
 use crate::problem::Problem;
 use crate::store::{Arg, Row, Sql, StoreError};
@@ -14,9 +15,9 @@ pub const ROUTE: Route = Route {
     operation: "listHourlyMetrics",
     tag: "metrics",
     summary: "Logs, errors and anomalies per hour and service",
-    about: "Late logs correct their hour, so an hour before `complete_through` may still grow. Totals over all \
-            services are sums of the rows.",
-    params: &[SERVICE, SINCE, UNTIL, SORT, PAGE, PER_PAGE, CURSOR],
+    about: "Late logs correct their hour, so an hour before `complete_through` may still grow. `by=hour` sums over the \
+            services that the filters leave, and `service` is then null.",
+    params: &[SERVICE, BY, SINCE, UNTIL, SORT, PAGE, PER_PAGE, CURSOR],
     path_params: &[],
     produces: JSON,
     schema: Some(schema_of::<HourlyPage>),
@@ -25,6 +26,12 @@ pub const ROUTE: Route = Route {
     answer: Answer::Kept(|call| Box::pin(list(call))),
 };
 
+const BY: Param = Param {
+    name: "by",
+    kind: Kind::Choice(&["service", "hour"]),
+    about: "What a row is: one service's hour, or the hour of all of them",
+    example: "hour",
+};
 const SORT: Param = Param {
     name: "sort",
     kind: Kind::Choice(&["-hour", "hour"]),
@@ -38,8 +45,9 @@ struct Hour {
     /// The hour's start.
     #[schema(value_type = String, format = DateTime, example = "2026-01-15T10:00:00Z")]
     hour: Timestamp,
+    /// Null for the sum of all.
     #[schema(example = "payment-service")]
-    service: String,
+    service: Option<String>,
     #[schema(example = 50000)]
     log_count: i64,
     /// Logs at ERROR or FATAL.
@@ -56,39 +64,42 @@ struct Hour {
 #[derive(Debug, Serialize, ToSchema)]
 struct HourlyPage {
     metrics: Vec<Hour>,
-    total: i64,
-    page: i64,
-    per_page: i64,
-    next_cursor: Option<String>,
     #[serde(flatten)]
-    reached: ClockNow,
+    frame: Frame,
 }
+
+/// The hours of all services together; conditions on the hour reach the index within.
+const SUMS: &str = "(select hour, min(id) as id, cast(null as text) as service, \
+     cast(sum(log_count) as bigint) as log_count, cast(sum(error_count) as bigint) as error_count, \
+     cast(sum(anomaly_count) as bigint) as anomaly_count from hourly_metrics group by hour) as hours";
+/// Rows are counted up to here.
+const MAX_COUNTED: i64 = 1_000_000;
 
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
-    let app = &*call.app;
-    let page = Page::of(&call.params)?;
-    let order =
-        Order { column: "hour", key: KeyKind::Time, descending: call.params.choice(&SORT) == "-hour" };
-    let columns = "select hour, service, log_count, error_count, anomaly_count, id from hourly_metrics";
-    let mut select = selection(&call, columns);
-    page.select(&mut select, order);
-    let count = selection(&call, "select count(*) from hourly_metrics");
-    let [reached, total, rows] = app.fetch_all([app.store.sql(ClockNow::SQL), count, select]).await?;
-    let mut metrics = rows.iter().map(hour).collect::<Result<Vec<_>, _>>()?;
-    let next_cursor = page.cut(&mut metrics, |hour| (hour.hour.as_microsecond(), hour.id));
-    let total = total.first().map_or(Ok(0), |row| row.get(0))?;
-    let reached = ClockNow::of(&reached)?;
-    encode(&HourlyPage { metrics, total, page: page.number, per_page: page.per_page, next_cursor, reached })
+    let table = match (call.params.choice(&BY), call.params.text(&SERVICE)) {
+        ("hour", None) => SUMS,
+        // The sum over one service is that service.
+        _ => "hourly_metrics",
+    };
+    let listing = Listing {
+        table,
+        columns: "hour, service, log_count, error_count, anomaly_count, id",
+        order: Order { column: "hour", key: KeyKind::Time, descending: call.params.choice(&SORT) == "-hour" },
+        count: Count::UpTo(MAX_COUNTED),
+        reached: ClockNow::SQL,
+        filter,
+        read: hour,
+        key: |hour| (hour.hour.as_microsecond(), hour.id),
+    };
+    let Listed { rows, frame, .. } = listing.page(&call).await?;
+    encode(&HourlyPage { metrics: rows, frame })
 }
 
-fn selection(call: &Call, select: &str) -> Sql {
+fn filter(call: &Call, sql: &mut Sql) {
     let (since, until) = (call.params.time(&SINCE), call.params.time(&UNTIL));
-    let mut sql = call.app.store.sql(select);
-    sql.push(" where true")
-        .and("service =", call.params.text(&SERVICE).map(|service| Arg::Text(service.into())))
+    sql.and("service =", call.params.text(&SERVICE).map(|service| Arg::Text(service.into())))
         .and("hour >=", since.map(Arg::Time))
         .and("hour <", until.map(Arg::Time));
-    sql
 }
 
 fn hour(row: &Row) -> Result<Hour, StoreError> {
@@ -106,7 +117,7 @@ fn example() -> serde_json::Value {
     serde_json::json!({
         "metrics": [{"hour": "2026-01-15T10:00:00Z", "service": "payment-service", "log_count": 50000,
                      "error_count": 150, "anomaly_count": 3}],
-        "total": 1, "page": 1, "per_page": 50, "next_cursor": null,
+        "total": 1, "total_is_exact": true, "page": 1, "per_page": 50, "next_cursor": null,
         "clock": "2026-01-15T10:30:05Z", "complete_through": "2026-01-15T10:30:00Z"
     })
 }

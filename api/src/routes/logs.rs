@@ -1,12 +1,11 @@
 //! `GET /api/v1/logs`: raw logs of a time range, newest first.
 
-use super::{
-    Answer, Call, ClockNow, JSON, RAW_COMPLETE_SQL, Route, SERVICE, SINCE, UNTIL, encode, schema_of,
-};
-use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE, Page};
+use super::{Answer, Call, JSON, RAW_COMPLETE_SQL, Route, SERVICE, SINCE, UNTIL, encode, schema_of};
+use crate::listing::{Count, Frame, Listed, Listing};
+use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE};
 use crate::params::{Kind, Param};
 use crate::problem::Problem;
-use crate::store::{Arg, Dialect, Row, Sql, StoreError};
+use crate::store::{Arg, Row, Sql, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -20,7 +19,7 @@ pub const ROUTE: Route = Route {
     summary: "Raw logs of a time range, newest first",
     about: "Without `since` and `until`: the last hour. `total` is counted up to 10,000; `total_is_exact` says whether \
             there are more.",
-    params: &[SERVICE, LEVEL, TEXT, SINCE, UNTIL, SORT, PAGE, PER_PAGE, CURSOR],
+    params: &[SERVICE, LEVEL, HOST, TEXT, TEMPLATE, SINCE, UNTIL, SORT, PAGE, PER_PAGE, CURSOR],
     path_params: &[],
     produces: JSON,
     schema: Some(schema_of::<LogPage>),
@@ -51,6 +50,18 @@ const TEXT: Param = Param {
     about: "Only messages that contain this, in any case",
     example: "timeout",
 };
+const HOST: Param = Param {
+    name: "host",
+    kind: Kind::Text { max_chars: 100 },
+    about: "Only this host",
+    example: "server-01",
+};
+const TEMPLATE: Param = Param {
+    name: "template",
+    kind: Kind::Integer { min: 0, max: i64::MAX, default: None },
+    about: "Only messages of this template; `/api/v1/patterns` lists them",
+    example: "17",
+};
 const SORT: Param = Param {
     name: "sort",
     kind: Kind::Choice(&["-timestamp", "timestamp"]),
@@ -79,70 +90,51 @@ struct Log {
     message: Option<String>,
     #[schema(value_type = Option<serde_json::Value>)]
     metadata: Option<Box<RawValue>>,
+    /// The template of the message, see `/api/v1/patterns`; null where none is known.
+    template: Option<i64>,
 }
 
 /// A page of logs.
 #[derive(Debug, Serialize, ToSchema)]
 struct LogPage {
     logs: Vec<Log>,
-    total: i64,
-    /// False: there are more than `total`.
-    total_is_exact: bool,
-    page: i64,
-    per_page: i64,
-    next_cursor: Option<String>,
     #[serde(flatten)]
-    reached: ClockNow,
+    frame: Frame,
 }
 
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
-    let app = &*call.app;
-    let page = Page::of(&call.params)?;
     let descending = call.params.choice(&SORT) == "-timestamp";
-    let order = Order { column: "timestamp", key: KeyKind::Time, descending };
-    let mut select =
-        selection(&call, "select id, timestamp, level, service, host, message, metadata from logs");
-    page.select(&mut select, order);
-    let mut count = selection(&call, "select count(*) from (select 1 from logs");
-    count.push(" limit ").arg(Arg::Int(MAX_COUNTED + 1)).push(") as counted");
-    let [reached, counted, rows] = app.fetch_all([app.store.sql(RAW_COMPLETE_SQL), count, select]).await?;
-    let mut logs = rows.iter().map(log).collect::<Result<Vec<_>, _>>()?;
-    let next_cursor = page.cut(&mut logs, |log| (log.timestamp.as_microsecond(), log.id));
-    let counted: i64 = counted.first().map_or(Ok(0), |row| row.get(0))?;
-    encode(&LogPage {
-        logs,
-        total: counted.min(MAX_COUNTED),
-        total_is_exact: counted <= MAX_COUNTED,
-        page: page.number,
-        per_page: page.per_page,
-        next_cursor,
-        reached: ClockNow::of(&reached)?,
-    })
+    let listing = Listing {
+        table: "logs",
+        columns: "id, timestamp, level, service, host, message, metadata, \
+                  (select template_id from patterns where patterns.shape = logs.shape)",
+        order: Order { column: "timestamp", key: KeyKind::Time, descending },
+        count: Count::UpTo(MAX_COUNTED),
+        reached: RAW_COMPLETE_SQL,
+        filter,
+        read: log,
+        key: |log| (log.timestamp.as_microsecond(), log.id),
+    };
+    let Listed { rows, frame, .. } = listing.page(&call).await?;
+    encode(&LogPage { logs: rows, frame })
 }
 
-fn selection(call: &Call, select: &str) -> Sql {
+fn filter(call: &Call, sql: &mut Sql) {
     let params = &call.params;
     let (since, until) = (params.time(&SINCE), params.time(&UNTIL));
     let since = since.or_else(|| until.unwrap_or(call.now).checked_sub(DEFAULT_RANGE).ok());
-    let contains = match call.app.store.dialect() {
-        Dialect::Sqlite => "0 < instr(lower(message), lower(",
-        Dialect::Postgres => "0 < position(lower(",
-    };
-    let mut sql = call.app.store.sql(select);
-    sql.push(" where true")
-        .and("timestamp >=", since.map(Arg::Time))
+    sql.and("timestamp >=", since.map(Arg::Time))
         .and("timestamp <", until.map(Arg::Time))
         .and("service =", params.text(&SERVICE).map(|service| Arg::Text(service.into())))
+        .and("host =", params.text(&HOST).map(|host| Arg::Text(host.into())))
         .one_of("level", params.words(&LEVEL));
-    if let Some(text) = params.text(&TEXT) {
-        sql.push(" and ").push(contains).arg(Arg::Text(text.into()));
-        sql.push(if call.app.store.dialect() == Dialect::Sqlite {
-            "))"
-        } else {
-            "::text) in lower(message))"
-        });
+    if let Some(template) = params.integer(&TEMPLATE) {
+        sql.push(" and shape in (select shape from patterns where template_id = ").arg(Arg::Int(template));
+        sql.push(")");
     }
-    sql
+    if let Some(text) = params.text(&TEXT) {
+        sql.contains("message", text);
+    }
 }
 
 fn log(row: &Row) -> Result<Log, StoreError> {
@@ -154,6 +146,7 @@ fn log(row: &Row) -> Result<Log, StoreError> {
         host: row.get(4)?,
         message: row.get(5)?,
         metadata: row.get(6)?,
+        template: row.get(7)?,
     })
 }
 
@@ -161,7 +154,7 @@ fn example() -> serde_json::Value {
     serde_json::json!({
         "logs": [{"id": 9, "timestamp": "2026-01-15T10:30:00Z", "level": "ERROR", "service": "payment-service",
                   "host": "server-01", "message": "Database connection timeout",
-                  "metadata": {"request_id": "abc-123", "user_id": "user-456", "duration_ms": 5000}}],
+                  "metadata": {"request_id": "abc-123", "user_id": "user-456", "duration_ms": 5000}, "template": 17}],
         "total": 1, "total_is_exact": true, "page": 1, "per_page": 50, "next_cursor": null,
         "clock": "2026-01-15T10:30:05Z", "complete_through": "2026-01-15T10:30:00Z"
     })

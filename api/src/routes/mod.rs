@@ -4,18 +4,22 @@
 
 pub mod anomalies;
 mod anomaly;
+mod costs;
 mod dead_letters;
 mod docs;
+mod feedback;
 mod health;
 mod hourly;
 mod logs;
 mod metrics;
-mod page;
+pub mod page;
+mod patterns;
 mod services;
 mod status;
 mod stream;
 
 use crate::app::App;
+use crate::auth::{Caller, Scope};
 use crate::cache::Kept;
 use crate::params::{Kind, Param, Params};
 use crate::problem::Problem;
@@ -24,8 +28,8 @@ use crate::time;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::sync::Arc;
@@ -37,10 +41,13 @@ pub const ROUTES: &[Route] = &[
     anomalies::ROUTE,
     stream::ROUTE,
     anomaly::ROUTE,
+    feedback::ROUTE,
     hourly::ROUTE,
     services::ROUTE,
     status::ROUTE,
     logs::ROUTE,
+    patterns::ROUTE,
+    costs::ROUTE,
     dead_letters::ROUTE,
     metrics::ROUTE,
     health::ROUTE,
@@ -53,7 +60,7 @@ pub const ROUTES: &[Route] = &[
     docs::ASSETS,
 ];
 
-/// One route: what it takes, what it makes, who answers. All routes answer GET and HEAD.
+/// One route: what it takes, what it makes, who answers. Routes answer GET and HEAD, those of [`Answer::Told`] POST.
 pub struct Route {
     /// Template, as axum and OpenAPI write it: `/api/v1/anomalies/{id}`.
     pub path: &'static str,
@@ -103,6 +110,24 @@ pub enum Answer {
     Plain(AnswerFn),
     /// JSON that depends on nothing but path, parameters and store: kept until the store changes, with an ETag.
     Kept(ReadFn),
+    /// To a POST whose body is JSON: its schema and an example.
+    Told { body: fn() -> NamedSchema, example: fn() -> serde_json::Value, answer: AnswerFn },
+}
+
+impl Route {
+    /// What a token must allow; `None`: nobody is asked for one. Page, documentation and health are for everybody.
+    pub fn scope(&self) -> Option<Scope> {
+        let is_guarded = self.path.starts_with("/api/") || self.path == metrics::ROUTE.path;
+        is_guarded.then(|| if self.method() == Method::POST { Scope::Feedback } else { Scope::Read })
+    }
+
+    /// The method besides HEAD, which comes with GET.
+    pub fn method(&self) -> Method {
+        match self.answer {
+            Answer::Told { .. } => Method::POST,
+            Answer::Plain(_) | Answer::Kept(_) => Method::GET,
+        }
+    }
 }
 
 /// One request, checked against its route.
@@ -112,6 +137,10 @@ pub struct Call {
     pub path: Vec<String>,
     pub params: Params,
     pub headers: HeaderMap,
+    /// Of a POST; empty otherwise.
+    pub body: Bytes,
+    /// Who asks, where tokens are asked for.
+    pub caller: Option<Caller>,
     /// What relative times refer to.
     pub now: Timestamp,
 }

@@ -25,9 +25,9 @@ pub const ASSETS: Route = Route {
     path: "/assets/{file}",
     operation: "getPageFile",
     summary: "Parts of the live page",
-    about: "Script, style and icon.",
+    about: "Scripts, styles, icon and licence.",
     path_params: &[("file", "The file's name", "app.css")],
-    produces: &["text/css", "text/javascript", "image/svg+xml"],
+    produces: &["text/css", "text/javascript", "text/plain", "image/svg+xml"],
     also: &[(404, "No such file")],
     answer: Answer::Plain(|call| {
         Box::pin(async move {
@@ -45,13 +45,32 @@ struct Part {
     kept: Kept,
 }
 
-static PARTS: LazyLock<[Part; 4]> = LazyLock::new(|| {
-    let part = |name, content_type, body: &'static str| Part { name, content_type, kept: Kept::new(body) };
-    [
-        part("index.html", "text/html; charset=utf-8", include_str!("../../assets/index.html")),
-        part("app.css", "text/css; charset=utf-8", include_str!("../../assets/app.css")),
-        part("app.js", "text/javascript; charset=utf-8", include_str!("../../assets/app.js")),
-        part("icon.svg", "image/svg+xml", include_str!("../../assets/icon.svg")),
+/// The page's files. uPlot is the minified build of its npm package, version and licence beside it.
+static PARTS: LazyLock<Vec<Part>> = LazyLock::new(|| {
+    macro_rules! file {
+        ($name:literal, $content_type:literal) => {
+            Part {
+                name: $name,
+                content_type: $content_type,
+                kept: Kept::new(include_str!(concat!("../../assets/", $name))),
+            }
+        };
+    }
+    vec![
+        file!("index.html", "text/html; charset=utf-8"),
+        file!("app.css", "text/css; charset=utf-8"),
+        file!("app.js", "text/javascript; charset=utf-8"),
+        file!("charts.js", "text/javascript; charset=utf-8"),
+        file!("data.js", "text/javascript; charset=utf-8"),
+        file!("detail.js", "text/javascript; charset=utf-8"),
+        file!("episodes.js", "text/javascript; charset=utf-8"),
+        file!("format.js", "text/javascript; charset=utf-8"),
+        file!("lanes.js", "text/javascript; charset=utf-8"),
+        file!("services.js", "text/javascript; charset=utf-8"),
+        file!("uplot.js", "text/javascript; charset=utf-8"),
+        file!("uplot.css", "text/css; charset=utf-8"),
+        file!("uplot.LICENSE.txt", "text/plain; charset=utf-8"),
+        file!("icon.svg", "image/svg+xml"),
     ]
 });
 

@@ -20,7 +20,7 @@ pub const ROUTE: Route = Route {
     summary: "Each service now: rates, what is usual, open anomalies",
     about: "The window is the 5 minutes up to the clock. `minutes` are the last 15 minutes, oldest first. `baseline` is \
             the mean of the last 24 whole hours, or of the 10 minutes before the window while there are fewer than \
-            three; anomalies are judged against the detector's own baseline.",
+            three, with the least and the most of them; anomalies are judged against the detector's own baseline.",
     params: &[SERVICE, SORT, PAGE, PER_PAGE],
     path_params: &[],
     produces: JSON,
@@ -83,8 +83,17 @@ struct Baseline {
     /// Logs per minute.
     #[schema(example = 790.1)]
     log_rate: f64,
+    /// The least and the most of the hours or minutes that it is made of.
+    #[schema(example = 602.0)]
+    log_rate_low: f64,
+    #[schema(example = 960.5)]
+    log_rate_high: f64,
     #[schema(example = 0.012)]
     error_rate: Option<f64>,
+    #[schema(example = 0.004)]
+    error_rate_low: Option<f64>,
+    #[schema(example = 0.031)]
+    error_rate_high: Option<f64>,
     /// `hours` or `recent_minutes`.
     #[schema(example = "hours")]
     source: &'static str,
@@ -178,8 +187,9 @@ async fn read(app: &App, end_s: i64) -> Result<BTreeMap<String, Service>, Proble
         .arg(Arg::Int(end_s))
         .push(" group by 1, 2");
     let mut hours = app.store.sql(
-        "select service, cast(sum(log_count) as bigint), cast(sum(error_count) as bigint), count(*), max(hour) \
-         from hourly_metrics where hour >= ",
+        "select service, cast(sum(log_count) as bigint), cast(sum(error_count) as bigint), count(*), max(hour), \
+         min(log_count), max(log_count), min(cast(error_count as double precision) / nullif(log_count, 0)), \
+         max(cast(error_count as double precision) / nullif(log_count, 0)) from hourly_metrics where hour >= ",
     );
     let this_hour = end_s.div_euclid(3_600);
     let hour = |hour: i64| Arg::Time(Timestamp::from_second(hour * 3_600).unwrap_or_default());
@@ -220,8 +230,17 @@ fn add_hours(services: &mut BTreeMap<String, Service>, row: &Row) -> Result<(), 
     let service = entry(services, row.get(0)?);
     service.last_seen = row.get(4)?;
     if hours >= MIN_HOURS {
-        let log_rate = rounded(logs as f64 / (hours * 60) as f64);
-        service.baseline = Some(Baseline { log_rate, error_rate: share(errors, logs), source: "hours" });
+        let (least, most): (i64, i64) = (row.get(5)?, row.get(6)?);
+        let rate = |logs: i64, hours: i64| rounded(logs as f64 / (hours * 60) as f64);
+        service.baseline = Some(Baseline {
+            log_rate: rate(logs, hours),
+            log_rate_low: rate(least, 1),
+            log_rate_high: rate(most, 1),
+            error_rate: share(errors, logs),
+            error_rate_low: row.get::<Option<f64>>(7)?.map(parts_per_million),
+            error_rate_high: row.get::<Option<f64>>(8)?.map(parts_per_million),
+            source: "hours",
+        });
     }
     Ok(())
 }
@@ -277,12 +296,17 @@ fn finish(service: &mut Service, whole_minutes_before: usize) {
 /// What the minutes since the first log say; `None` while there are fewer than two.
 fn recent(minutes: &[Minute]) -> Option<Baseline> {
     // The minute of the first log may not be a whole one.
-    let whole = minutes.iter().skip_while(|minute| minute.logs == 0).skip(1);
-    let (count, logs, errors) =
-        whole.fold((0, 0, 0), |(count, logs, errors), m| (count + 1, logs + m.logs, errors + m.errors));
-    (count >= 2).then(|| Baseline {
-        log_rate: rounded(logs as f64 / f64::from(count)),
+    let whole: Vec<&Minute> = minutes.iter().skip_while(|minute| minute.logs == 0).skip(1).collect();
+    let (logs, errors) = whole.iter().fold((0, 0), |(logs, errors), m| (logs + m.logs, errors + m.errors));
+    let shares: Vec<f64> = whole.iter().filter_map(|minute| share(minute.errors, minute.logs)).collect();
+    let (least, most) = (whole.iter().map(|m| m.logs).min()?, whole.iter().map(|m| m.logs).max()?);
+    (whole.len() >= 2).then(|| Baseline {
+        log_rate: rounded(logs as f64 / whole.len() as f64),
+        log_rate_low: least as f64,
+        log_rate_high: most as f64,
         error_rate: share(errors, logs),
+        error_rate_low: shares.iter().copied().reduce(f64::min),
+        error_rate_high: shares.iter().copied().reduce(f64::max),
         source: "recent_minutes",
     })
 }
@@ -323,7 +347,11 @@ fn worst(service: &Service) -> Option<Severity> {
 }
 
 fn share(part: i64, whole: i64) -> Option<f64> {
-    (whole > 0).then(|| (part as f64 / whole as f64 * 1e6).round() / 1e6)
+    (whole > 0).then(|| parts_per_million(part as f64 / whole as f64))
+}
+
+fn parts_per_million(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
 }
 
 fn rounded(value: f64) -> f64 {
@@ -335,7 +363,8 @@ fn example() -> serde_json::Value {
     serde_json::json!({
         "services": [{"service": "payment-service", "state": "anomalous", "log_rate": 812.4, "error_rate": 0.15,
                       "log_count": 4062, "error_count": 609, "avg_message_length": 43.1,
-                      "baseline": {"log_rate": 790.1, "error_rate": 0.012, "source": "hours"},
+                      "baseline": {"log_rate": 790.1, "log_rate_low": 602.0, "log_rate_high": 960.5, "error_rate": 0.012,
+                                   "error_rate_low": 0.004, "error_rate_high": 0.031, "source": "hours"},
                       "last_seen": "2026-01-15T10:30:05Z",
                       "open_anomalies": [{"id": 1, "type": "error_rate_spike", "severity": "high", "status": "open"}],
                       "minutes": minutes}],
@@ -359,5 +388,6 @@ mod tests {
         assert!(recent(&[minute(0, 0), minute(7, 0), minute(60, 6)]).is_none());
         let baseline = recent(&[minute(0, 0), minute(7, 7), minute(60, 6), minute(40, 4)]).unwrap();
         assert_eq!((baseline.log_rate, baseline.error_rate), (50.0, Some(0.1)));
+        assert_eq!((baseline.log_rate_low, baseline.log_rate_high), (40.0, 60.0));
     }
 }

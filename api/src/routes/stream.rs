@@ -25,8 +25,8 @@ pub const ROUTE: Route = Route {
     summary: "Every change of every anomaly, live",
     about: "Server-sent events. `anomaly`: one change, its `id` is its `seq`; nothing is left out or sent twice when a \
             client comes back with `Last-Event-ID` (or `last_event_id`, for the first time); without it the stream \
-            begins now. `clock`: how far the numbers are, at most once a second. `stale`: the store cannot be read \
-            now. `reset`: the store has been replaced, ask for everything anew.",
+            begins now. `clock`: how far the numbers are, at most once a second. `feedback`: what a user just said of an \
+            anomaly. `stale`: the store cannot be read now. `reset`: the store has been replaced, ask for everything anew.",
     params: &[SERVICE, TYPE, SEVERITY, LAST_EVENT_ID],
     path_params: &[],
     produces: &["text/event-stream"],
@@ -163,6 +163,10 @@ impl Subscriber {
             Ok(Ok(Message::Newest(seq))) if seq < self.last => self.look_again().await,
             Ok(Ok(Message::Newest(seq))) => self.replaying |= seq > self.last,
             Ok(Ok(Message::Clock(clock))) => self.waiting.push_back(event("clock", &clock)),
+            Ok(Ok(Message::Feedback(said))) if self.wanted.includes(&said) => {
+                self.waiting.push_back(event("feedback", &said.data));
+            }
+            Ok(Ok(Message::Feedback(_))) => {}
             Ok(Ok(Message::Stale)) => self.waiting.push_back(event("stale", b"{}")),
             // The feed lives as long as the server.
             Ok(Err(RecvError::Closed)) => tokio::time::sleep(RETRY).await,

@@ -2,18 +2,17 @@
 
 use super::connection::Peer;
 use super::http_metrics::Answered;
+use super::limiter::Key;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::problem::{Problem, quotable};
-use crate::routes::ROUTES;
+use crate::routes::{ROUTES, Route};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use hyper::body::Body as _;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -22,8 +21,6 @@ use std::time::Instant;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id taken over from a client or a proxy.
 const MAX_REQUEST_ID: usize = 128;
-/// How many addresses the rate limit remembers before it forgets those that are at rest.
-const MAX_ADDRESSES: usize = 65_536;
 
 /// For pages and scripts of ours: nothing from elsewhere, nothing inline.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -33,15 +30,20 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The outermost layer.
-pub async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(request.headers());
     let peer = request.extensions().get::<Peer>().copied();
-    let route = route_of(request.extensions().get::<MatchedPath>());
+    let route = route(&request).map_or("unmatched", |route| route.path);
     let (method, uri) = (request.method().clone(), request.uri().clone());
 
-    let mut response = match admit(&app, &request, peer) {
-        Ok(()) => answer_in_time(&app, request, next).await,
+    let admitted = admit(&app, &request, peer);
+    let caller = admitted.as_ref().ok().and_then(|caller| caller.as_ref().map(|caller| caller.name.clone()));
+    let mut response = match admitted {
+        Ok(caller) => {
+            caller.map(|caller| request.extensions_mut().insert(caller));
+            answer_in_time(&app, request, next).await
+        }
         Err(problem) => problem.into_response(),
     };
 
@@ -52,6 +54,7 @@ pub async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> 
         target: "smartlog_api::access",
         request_id = id.to_str().unwrap_or_default(),
         peer = peer.map(|Peer(address)| tracing::field::display(address)),
+        caller = caller.as_deref(),
         method = %method,
         path = quotable(uri.path()),
         query = uri.query().map(quotable),
@@ -63,11 +66,26 @@ pub async fn edge(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     response
 }
 
-/// Refuses what must not reach a route.
-fn admit(app: &App, request: &Request, peer: Option<Peer>) -> Result<(), Problem> {
+/// Refuses what must not reach a route; who asks, where tokens are asked for. Each token has a rate limit of its own, and
+/// so has each address that sends none, or a wrong one.
+fn admit(app: &App, request: &Request, peer: Option<Peer>) -> Result<Option<Caller>, Problem> {
+    let identified = app.tokens.caller(request.headers());
+    let caller = identified.as_ref().ok().and_then(Option::as_ref);
     if let (Some(limiter), Some(Peer(address))) = (&app.rate_limiter, peer) {
-        limiter.admit(address.ip())?;
+        limiter.admit(&Key::of(caller, address.ip()))?;
     }
+    if let Some(scope) = route(request).and_then(Route::scope).filter(|_| request.method() != Method::OPTIONS)
+    {
+        let caller = identified?;
+        app.tokens.check(caller.as_ref(), scope)?;
+        check_length(app, request)?;
+        return Ok(caller);
+    }
+    check_length(app, request)?;
+    Ok(identified.unwrap_or_default())
+}
+
+fn check_length(app: &App, request: &Request) -> Result<(), Problem> {
     let limit = app.config.limits.body_bytes;
     let declared = request.body().size_hint().lower();
     if declared > limit as u64 { Err(Problem::too_large(limit)) } else { Ok(()) }
@@ -81,10 +99,10 @@ async fn answer_in_time(app: &App, request: Request, next: Next) -> Response {
     }
 }
 
-/// The template that the request matched; labels and logs never hold what a client made up.
-fn route_of(matched: Option<&MatchedPath>) -> &'static str {
-    let path = matched.map(MatchedPath::as_str);
-    ROUTES.iter().map(|route| route.path).find(|known| Some(*known) == path).unwrap_or("unmatched")
+/// The route that the request matched; labels and logs name it by its template and never hold what a client made up.
+fn route(request: &Request) -> Option<&'static Route> {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    ROUTES.iter().find(|known| Some(known.path) == path)
 }
 
 fn known_method(method: &Method) -> &'static str {
@@ -122,40 +140,6 @@ fn set_headers(headers: &mut HeaderMap, route: &str, id: &HeaderValue) {
     headers.insert(opener, HeaderValue::from_static("same-origin"));
 }
 
-/// A bound on the requests of each address.
-pub struct AddressLimiter {
-    buckets: DefaultKeyedRateLimiter<IpAddr>,
-    clock: DefaultClock,
-}
-
-impl AddressLimiter {
-    pub fn new(limit: crate::config::RateLimit) -> Self {
-        let quota = Quota::per_second(limit.per_second).allow_burst(limit.burst);
-        AddressLimiter { buckets: RateLimiter::keyed(quota), clock: DefaultClock::default() }
-    }
-
-    fn admit(&self, address: IpAddr) -> Result<(), Problem> {
-        if self.buckets.len() > MAX_ADDRESSES {
-            self.buckets.retain_recent();
-        }
-        self.buckets.check_key(&network(address)).map_err(|until| {
-            Problem::too_many(
-                u32::try_from(until.wait_time_from(self.clock.now()).as_secs())
-                    .unwrap_or(u32::MAX)
-                    .saturating_add(1),
-            )
-        })
-    }
-}
-
-/// One customer's network: an IPv6 client has 2^64 addresses to choose from.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,13 +156,5 @@ mod tests {
         assert_ne!(with(""), "");
         assert_ne!(with(&"x".repeat(129)), "x".repeat(129));
         assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn an_ipv6_network_shares_one_bucket() {
-        let at = |text: &str| network(text.parse().unwrap());
-        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:1"));
-        assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
-        assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
     }
 }

@@ -9,5 +9,6 @@
 pub mod connection;
 pub mod edge;
 pub mod http_metrics;
+pub mod limiter;
 pub mod negotiate;
 pub mod server;

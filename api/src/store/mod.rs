@@ -48,6 +48,9 @@ impl From<StoreError> for crate::problem::Problem {
     }
 }
 
+/// Keeps an [`Opinion`]; one text for both stores but for the placeholders.
+const KEEP_OPINION: &str = "insert into feedback (anomaly_id, verdict, note, author) values ($1, $2, $3, $4)";
+
 /// The SQL dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -99,6 +102,15 @@ impl Sql {
         }
     }
 
+    /// Appends `and COLUMN` contains the text, in any case.
+    pub fn contains(&mut self, column: &str, text: &str) -> &mut Self {
+        let (before, between, after) = match self.dialect {
+            Dialect::Sqlite => (" and 0 < instr(lower(", "), lower(", "))"),
+            Dialect::Postgres => (" and 0 < strpos(lower(", "), lower(", "::text))"),
+        };
+        self.push(before).push(column).push(between).arg(Arg::Text(text.into())).push(after)
+    }
+
     /// Appends `and COLUMN` is one of the words. The text is the same for any number of words, so that it is
     /// prepared once.
     pub fn one_of(&mut self, column: &str, words: Option<&[&'static str]>) -> &mut Self {
@@ -109,6 +121,16 @@ impl Sql {
         };
         self.push(" and ").push(column).push(before).arg(Arg::Words(words.to_vec())).push(after)
     }
+}
+
+/// What a user says of an anomaly.
+#[derive(Debug, Clone)]
+pub struct Opinion {
+    pub anomaly_id: i64,
+    /// `expected`, `confirmed` or `undo`.
+    pub verdict: &'static str,
+    pub note: Option<String>,
+    pub author: Option<String>,
 }
 
 /// One row of an answer.
@@ -287,6 +309,14 @@ impl Store {
         match self {
             Store::Sqlite(store) => store.fetch_all(sqls).await,
             Store::Postgres(store) => store.fetch_all(sqls).await,
+        }
+    }
+
+    /// Keeps what a user says; the store's triggers number it and show it on the anomaly.
+    pub async fn keep_opinion(&self, opinion: Opinion) -> Result<(), StoreError> {
+        match self {
+            Store::Sqlite(store) => store.keep_opinion(opinion).await,
+            Store::Postgres(store) => store.keep_opinion(opinion).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Reads PostgreSQL: a pool of read-only sessions, prepared statements, a timeout that the server keeps.
 
-use super::{Arg, Revision, Row, Sql, StoreError};
+use super::{Arg, KEEP_OPINION, Opinion, Revision, Row, Sql, StoreError};
 use crate::config::{ApiConfig, StoreUrl};
 use deadpool_postgres::{
     Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
@@ -14,10 +14,14 @@ use tokio_postgres::types::ToSql;
 /// How long a connection may take to be made. Shorter than `/health` may take to say that there is none.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// A pool of read-only sessions.
+/// Sessions that keep what users say.
+const FEEDBACK_CONNECTIONS: usize = 2;
+
+/// A pool of read-only sessions, and one that may insert feedback, as another role where one is configured.
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
+    feedback: Pool,
     timeout: Duration,
     /// For messages, without the password.
     place: String,
@@ -25,36 +29,35 @@ pub struct Postgres {
 
 impl Postgres {
     pub fn new(url: &str, config: &ApiConfig) -> Result<Self, StoreError> {
-        let place = StoreUrl::Postgres(url.to_owned()).to_string();
-        let unavailable = |cause: String| StoreError::Unavailable { store: place.clone(), cause };
-        let mut session: tokio_postgres::Config = url
-            .parse()
-            .map_err(|e: tokio_postgres::Error| unavailable(format!("the URL cannot be read: {e}")))?;
-        let given = session.get_options().unwrap_or_default();
-        let timeout_ms = config.statement_timeout.as_millis();
-        session.options(format!(
-            "{given} -c default_transaction_read_only=on -c statement_timeout={timeout_ms} -c timezone=UTC"
-        ));
-        session.application_name("smartlog-api").connect_timeout(CONNECT_TIMEOUT);
-        let recycling_method = RecyclingMethod::Fast;
-        let manager = Manager::from_config(session, NoTls, ManagerConfig { recycling_method });
-        let timeouts = Timeouts {
-            wait: Some(config.statement_timeout),
-            create: Some(CONNECT_TIMEOUT),
-            recycle: Some(CONNECT_TIMEOUT),
+        let feedback_url = match &config.feedback_store {
+            Some(StoreUrl::Postgres(url)) => url,
+            _ => url,
         };
-        let pool = Pool::builder(manager)
-            .max_size(config.store_connections.max(1))
-            .timeouts(timeouts)
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|e| unavailable(e.to_string()))?;
-        Ok(Postgres { pool, timeout: config.statement_timeout, place })
+        Ok(Postgres {
+            pool: pool(url, config, "on", config.store_connections.max(1))?,
+            feedback: pool(feedback_url, config, "off", FEEDBACK_CONNECTIONS)?,
+            timeout: config.statement_timeout,
+            place: StoreUrl::Postgres(url.to_owned()).to_string(),
+        })
+    }
+
+    /// The triggers of `feedback` number it and show it.
+    pub async fn keep_opinion(&self, opinion: Opinion) -> Result<(), StoreError> {
+        let client = self.client(&self.feedback).await?;
+        let Opinion { anomaly_id, verdict, note, author } = opinion;
+        let kept = async {
+            let statement = client.prepare_cached(KEEP_OPINION).await?;
+            client.execute(&statement, &[&anomaly_id, &verdict, &note, &author]).await
+        };
+        match tokio::time::timeout(self.timeout * 2, kept).await {
+            Ok(kept) => kept.map(drop).map_err(|e| self.failed(e)),
+            Err(_) => Err(self.timed_out()),
+        }
     }
 
     /// Sends all statements at once and awaits the answers in order: one round trip.
     pub async fn fetch_all<const N: usize>(&self, sqls: [Sql; N]) -> Result<[Vec<Row>; N], StoreError> {
-        let client = self.client().await?;
+        let client = self.client(&self.pool).await?;
         let answers = try_join_all(sqls.iter().map(|sql| rows(&client, sql)));
         // The server keeps the time; this is for a network that swallows its answer.
         let answers = match tokio::time::timeout(self.timeout * 2, answers).await {
@@ -72,8 +75,8 @@ impl Postgres {
         row.get::<String>(0).map(Revision::new)
     }
 
-    async fn client(&self) -> Result<Client, StoreError> {
-        self.pool.get().await.map_err(|error| match error {
+    async fn client(&self, pool: &Pool) -> Result<Client, StoreError> {
+        pool.get().await.map_err(|error| match error {
             PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => self.timed_out(),
             PoolError::Backend(error) => self.failed(error),
             other => self.unavailable(other),
@@ -97,6 +100,33 @@ impl Postgres {
     fn unavailable(&self, cause: impl std::fmt::Display) -> StoreError {
         StoreError::Unavailable { store: self.place.clone(), cause: cause.to_string() }
     }
+}
+
+fn pool(url: &str, config: &ApiConfig, read_only: &str, connections: usize) -> Result<Pool, StoreError> {
+    let place = StoreUrl::Postgres(url.to_owned()).to_string();
+    let unavailable = |cause: String| StoreError::Unavailable { store: place.clone(), cause };
+    let mut session: tokio_postgres::Config = url
+        .parse()
+        .map_err(|e: tokio_postgres::Error| unavailable(format!("the URL cannot be read: {e}")))?;
+    let given = session.get_options().unwrap_or_default();
+    let timeout_ms = config.statement_timeout.as_millis();
+    session.options(format!(
+        "{given} -c default_transaction_read_only={read_only} -c statement_timeout={timeout_ms} -c timezone=UTC"
+    ));
+    session.application_name("smartlog-api").connect_timeout(CONNECT_TIMEOUT);
+    let recycling_method = RecyclingMethod::Fast;
+    let manager = Manager::from_config(session, NoTls, ManagerConfig { recycling_method });
+    let timeouts = Timeouts {
+        wait: Some(config.statement_timeout),
+        create: Some(CONNECT_TIMEOUT),
+        recycle: Some(CONNECT_TIMEOUT),
+    };
+    Pool::builder(manager)
+        .max_size(connections)
+        .timeouts(timeouts)
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|e| unavailable(e.to_string()))
 }
 
 /// tokio-postgres prints its own level only ("db error"); the reason is one below.

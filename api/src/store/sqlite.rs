@@ -1,7 +1,8 @@
 //! Reads a SQLite file that another process writes (WAL): read-only connections, short transactions, blocking threads.
 
-use super::{Arg, Revision, Row, Sql, StoreError};
+use super::{Arg, KEEP_OPINION, Opinion, Revision, Row, Sql, StoreError};
 use crate::config::{ApiConfig, StoreUrl};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, ErrorCode, OpenFlags, types::ToSqlOutput};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +64,12 @@ impl Sqlite {
             .map_err(|e| self.0.unavailable(e))?;
         let inner = Arc::clone(&self.0);
         spawn_blocking(move || inner.run(sqls, slot)).await.map_err(|e| self.0.unavailable(e))?
+    }
+
+    /// On a connection of its own that may do nothing else, made for the one statement: opinions are rare.
+    pub async fn keep_opinion(&self, opinion: Opinion) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.0);
+        spawn_blocking(move || inner.keep_opinion(&opinion)).await.map_err(|e| self.0.unavailable(e))?
     }
 
     pub async fn revision(&self) -> Result<Revision, StoreError> {
@@ -137,6 +144,17 @@ impl Inner {
         Ok(Open { connection, identity })
     }
 
+    fn keep_opinion(&self, opinion: &Opinion) -> Result<(), StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&self.file, flags).map_err(|e| self.failed(e))?;
+        // The dataflow's commits come first; between them there is room.
+        connection.busy_timeout(self.timeout).map_err(|e| self.failed(e))?;
+        connection.authorizer(Some(is_feedback)).map_err(|e| self.failed(e))?;
+        let Opinion { anomaly_id, verdict, note, author } = opinion;
+        let kept = connection.execute(KEEP_OPINION, rusqlite::params![anomaly_id, verdict, note, author]);
+        kept.map(drop).map_err(|e| self.failed(e))
+    }
+
     fn identity(&self) -> Result<Identity, StoreError> {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(&self.file).map_err(|e| self.unavailable(e))?;
@@ -193,6 +211,22 @@ fn rows(connection: &Connection, sql: &Sql) -> rusqlite::Result<Vec<Row>> {
         out.push(Row::Sqlite((0..columns).map(|column| row.get(column)).collect::<Result<_, _>>()?));
     }
     Ok(out)
+}
+
+/// Allows what keeping an opinion takes, its trigger and its reference to the anomaly included, and nothing else.
+fn is_feedback(asked: AuthContext<'_>) -> Authorization {
+    let allowed = match asked.action {
+        AuthAction::Insert { table_name } => table_name == "feedback",
+        AuthAction::Update { table_name, column_name } => {
+            (table_name, column_name) == ("anomalies", "feedback")
+        }
+        AuthAction::Read { .. }
+        | AuthAction::Select
+        | AuthAction::Function { .. }
+        | AuthAction::Transaction { .. } => true,
+        _ => false,
+    };
+    if allowed { Authorization::Allow } else { Authorization::Deny }
 }
 
 fn bound(arg: &Arg) -> ToSqlOutput<'_> {

@@ -1,22 +1,20 @@
 //! One bench for both stores: a database of its own, seeded by plain SQL, and the real server on a free port.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use smartlog_api::{Api, ApiConfig, StoreUrl};
+pub use smartlog_test_services::database::PATIENCE;
+use smartlog_test_services::database::{Database, connect};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Bounds every wait of a test: a hang is a failure with a name.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 /// 2026-01-15T10:30:00Z, microseconds: the seeded clock.
 pub const CLOCK_US: i64 = 1_768_473_000_000_000;
 pub const SECOND: i64 = 1_000_000;
@@ -37,7 +35,7 @@ pub struct Bench {
 
 enum Kind {
     Sqlite(tempfile::TempDir),
-    Postgres { admin: String, database: String },
+    Postgres(Database),
 }
 
 /// The migrations in order.
@@ -69,22 +67,15 @@ impl Bench {
 
     /// A new database on the server of `SMARTLOG_TEST_POSTGRES`; `None` when the user said to go without.
     pub async fn postgres() -> Option<Self> {
-        let bench = Self::empty_postgres().await?;
+        let bench = Self::empty_postgres()?;
         bench.create().await;
         Some(bench)
     }
 
     /// The database does not exist yet.
-    pub async fn empty_postgres() -> Option<Self> {
-        let admin = postgres_url()?;
-        let unique = tempfile::tempdir().expect("a temporary folder");
-        let name = unique.path().file_name().and_then(|n| n.to_str()).expect("a name").to_lowercase();
-        let database = format!("smartlog_api_{}_{}", std::process::id(), name.replace(['.', '-'], "_"));
-        let (server, options) = admin.split_once('?').map_or((admin.as_str(), ""), |(s, o)| (s, o));
-        let slash = server.rfind('/').expect("a URL with a path");
-        let options = if options.is_empty() { String::new() } else { format!("?{options}") };
-        let url = StoreUrl::Postgres(format!("{}/{database}{options}", &server[..slash]));
-        Some(Bench { url, kind: Kind::Postgres { admin, database } })
+    pub fn empty_postgres() -> Option<Self> {
+        let database = Database::reserve()?;
+        Some(Bench { url: StoreUrl::Postgres(database.url.clone()), kind: Kind::Postgres(database) })
     }
 
     /// Makes the database and its tables.
@@ -94,12 +85,8 @@ impl Bench {
                 self.execute("pragma journal_mode = wal").await;
                 self.execute(&migrations("sqlite")).await;
             }
-            Kind::Postgres { admin, database } => {
-                let client = connect(admin).await;
-                client
-                    .batch_execute(&format!("CREATE DATABASE {database}"))
-                    .await
-                    .expect("a database is made");
+            Kind::Postgres(database) => {
+                database.make().await;
                 self.execute(&migrations("postgres")).await;
                 self.execute("create table logs_default partition of logs default").await;
             }
@@ -107,14 +94,14 @@ impl Bench {
     }
 
     pub fn is_postgres(&self) -> bool {
-        matches!(self.kind, Kind::Postgres { .. })
+        matches!(self.kind, Kind::Postgres(_))
     }
 
     /// A time column's value in SQL.
     pub fn at(&self, micros: i64) -> String {
         match self.kind {
             Kind::Sqlite(_) => micros.to_string(),
-            Kind::Postgres { .. } => format!("timestamptz 'epoch' + {micros} * interval '1 microsecond'"),
+            Kind::Postgres(_) => format!("timestamptz 'epoch' + {micros} * interval '1 microsecond'"),
         }
     }
 
@@ -127,6 +114,28 @@ impl Bench {
                 connection.execute_batch(sql).expect(sql);
             }
             StoreUrl::Postgres(url) => connect(url).await.batch_execute(sql).await.expect(sql),
+        }
+    }
+
+    pub fn database(&self) -> &Database {
+        match &self.kind {
+            Kind::Postgres(database) => database,
+            Kind::Sqlite(_) => panic!("it is SQLite"),
+        }
+    }
+
+    /// The one column of whole numbers that `sql` selects.
+    pub async fn numbers(&self, sql: &str) -> Vec<i64> {
+        match &self.url {
+            StoreUrl::Sqlite(file) => {
+                let connection = rusqlite::Connection::open(file).expect("the file");
+                let mut statement = connection.prepare(sql).expect(sql);
+                let rows = statement.query_map([], |row| row.get(0)).expect(sql);
+                rows.collect::<Result<_, _>>().expect(sql)
+            }
+            StoreUrl::Postgres(url) => {
+                connect(url).await.query(sql, &[]).await.expect(sql).iter().map(|row| row.get(0)).collect()
+            }
         }
     }
 
@@ -203,6 +212,25 @@ impl Bench {
             );
         }
         self.execute(sql.trim_end_matches(',')).await;
+    }
+
+    /// `count` templates of two shapes each, `template N` seen N times; shape of log `i` is `i` modulo 60.
+    pub async fn seed_patterns(&self, count: i64) {
+        let mut sql = String::from(
+            "insert into patterns (shape, template_id, template, first_seen, last_seen, log_count) values ",
+        );
+        for shape in 0..2 * count {
+            let (first, last) = (self.at(CLOCK_US - HOUR), self.at(CLOCK_US - (shape / 4) * MINUTE));
+            let _ = write!(
+                sql,
+                "({shape}, {}, 'template {}', {first}, {last}, {}),",
+                shape / 2,
+                shape / 2,
+                shape / 2
+            );
+        }
+        self.execute(sql.trim_end_matches(',')).await;
+        self.execute("update logs set shape = kafka_offset % 60").await;
     }
 
     pub async fn seed_dead_letters(&self, count: i64) {
@@ -286,28 +314,6 @@ impl Seeded {
     }
 }
 
-/// The server for tests. Absent, that is a failure, unless the user said that there are no services.
-fn postgres_url() -> Option<String> {
-    if let Ok(url) = std::env::var("SMARTLOG_TEST_POSTGRES") {
-        return Some(url);
-    }
-    if std::env::var("SMARTLOG_SERVICES").as_deref() == Ok("none") {
-        println!("SKIPPED: no PostgreSQL (SMARTLOG_SERVICES=none)");
-        return None;
-    }
-    panic!(
-        "this test needs PostgreSQL: run `make test`, or `make services` and set SMARTLOG_TEST_POSTGRES to \
-         postgres://USER@HOST:PORT/DATABASE (SMARTLOG_SERVICES=none skips it)"
-    );
-}
-
-async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) =
-        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
-    tokio::spawn(connection);
-    client
-}
-
 /// The real server over a bench.
 pub struct Server {
     pub bench: Bench,
@@ -332,18 +338,30 @@ impl Server {
         self.stop.cancel();
     }
 
+    /// Waits for the server's end; its store stays.
+    pub async fn stop(mut self) -> Bench {
+        self.stop.cancel();
+        self.task.take().expect("it ran").await.expect("the server ends well");
+        self.bench
+    }
+
     /// Waits for the server's end and drops the database.
     pub async fn end(mut self) {
         self.stop.cancel();
         self.task.take().expect("it ran").await.expect("the server ends well");
-        if let Kind::Postgres { admin, database } = &self.bench.kind {
-            let sql = format!("DROP DATABASE {database} WITH (FORCE)");
-            connect(admin).await.batch_execute(&sql).await.expect("the database goes");
+        if let Kind::Postgres(database) = &self.bench.kind {
+            database.remove().await;
         }
     }
 
     pub async fn get(&self, path: &str) -> Reply {
         self.send("GET", path, &[], Bytes::new()).await
+    }
+
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(headers);
+        self.send("POST", path, &all, Bytes::copy_from_slice(body.as_bytes())).await
     }
 
     /// The JSON of a 200.
@@ -475,25 +493,4 @@ impl Event {
         }
         event
     }
-}
-
-/// Declares each test twice: for SQLite and for PostgreSQL.
-#[macro_export]
-macro_rules! on_both_stores {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let test = super::$name($crate::common::Bench::sqlite().await);
-                tokio::time::timeout($crate::common::PATIENCE, test).await.expect("the test ends in time");
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let Some(bench) = $crate::common::Bench::postgres().await else { return };
-                tokio::time::timeout($crate::common::PATIENCE, super::$name(bench)).await.expect("the test ends in time");
-            })*
-        }
-    };
 }

@@ -1,10 +1,12 @@
 //! `smartlog api`: the REST API and the page, in a process of its own.
 
 use super::job;
-use crate::config::Config;
+use crate::cli::ApiAction;
+use crate::config::{Config, StoreUrl};
 use anyhow::Context;
-use smartlog_api::{ApiConfig, Limits, RateLimit};
+use smartlog_api::{ApiConfig, Limits, RateLimit, Scope, Token};
 use smartlog_sinks::CancellationToken;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,12 +33,37 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `smartlog api token`: makes a token and prints what goes where.
+pub fn token(action: &ApiAction) -> anyhow::Result<ExitCode> {
+    let ApiAction::Token { name, scope } = action;
+    let scopes: Vec<Scope> = scope.iter().filter_map(|scope| Scope::parse(scope)).collect();
+    let (token, secret) = Token::generate(name, &scopes);
+    // The name as it will be read back.
+    let token: Token = token.to_string().parse()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{secret}")?;
+    writeln!(out, "{token}")?;
+    let mut hint = std::io::stderr().lock();
+    writeln!(
+        hint,
+        "The first line is the secret, for whoever asks: it is shown once. The second goes into api.tokens."
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The API's settings, for the store at `store_url`.
 pub fn api_config(config: &Config, store_url: &str) -> anyhow::Result<ApiConfig> {
     let (api, limits) = (&config.api, &config.api.limits);
     let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let tokens = api.tokens.iter().map(|token| token.parse()).collect::<Result<Vec<Token>, _>>();
+    let feedback_store = match &api.feedback_store {
+        StoreUrl::Postgres(url) => Some(url.parse().context("api.feedback_store")?),
+        StoreUrl::None | StoreUrl::Sqlite(_) => None,
+    };
     Ok(ApiConfig {
         listen: api.listen,
+        feedback_store,
+        tokens: tokens.context("api.tokens")?,
         store_connections: api.store_connections.get(),
         statement_timeout: api.statement_timeout,
         limits: Limits {

@@ -25,7 +25,7 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
     match command {
         Command::Demo => crate::demo::run(&config),
         Command::Run => run::run(&config),
-        Command::Api => api::run(&config),
+        Command::Api(args) => args.action.as_ref().map_or_else(|| api::run(&config), api::token),
         Command::Analyze(args) => analyze::run(&config, args.inputs),
         Command::Generate => generate::run(&config),
         Command::Migrate => migrate::run(&config),

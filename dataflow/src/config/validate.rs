@@ -348,6 +348,17 @@ fn serving(config: &Config, refusals: &mut Refusals) {
         "metrics.listen",
         format_args!("{} is api.listen too; give it another port", api.listen),
     );
+    for token in &api.tokens {
+        if let Err(fault) = token.parse::<smartlog_api::Token>() {
+            refusals.push(Refusal { key: "api.tokens", message: fault.to_string() });
+        }
+    }
+    require(
+        refusals,
+        !matches!(api.feedback_store, StoreUrl::Sqlite(_)),
+        "api.feedback_store",
+        format_args!("a SQLite file has no roles; leave it out"),
+    );
     if let Err(fault) = EnvFilter::builder().parse(&log.filter) {
         let filter = &log.filter;
         require(

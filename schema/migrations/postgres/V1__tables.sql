@@ -48,6 +48,7 @@ CREATE UNIQUE INDEX uq_anomalies_episode ON anomalies (coalesce(service, ''), an
 CREATE INDEX idx_anomalies_detected_at ON anomalies (detected_at);
 CREATE INDEX idx_anomalies_service_started_at ON anomalies (service, started_at);
 CREATE INDEX idx_anomalies_unsettled ON anomalies (coalesce(ended_at, last_seen));
+CREATE INDEX idx_anomalies_status ON anomalies (status, detected_at);
 
 CREATE TABLE hourly_metrics (
     id            BIGSERIAL PRIMARY KEY,
@@ -72,6 +73,33 @@ CREATE TABLE anomaly_events (
     created_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 CREATE INDEX idx_anomaly_events_anomaly_id ON anomaly_events (anomaly_id);
+
+-- What users said of anomalies. `seq` counts without a gap in the order of commits, so that a reader of `seq > n` misses
+-- nothing; the triggers run as the owner, so that whoever may only insert here needs no other right.
+CREATE TABLE feedback (
+    seq        BIGINT PRIMARY KEY,
+    anomaly_id BIGINT       NOT NULL REFERENCES anomalies (id),
+    verdict    VARCHAR(20)  NOT NULL CHECK (verdict IN ('expected', 'confirmed', 'undo')),
+    note       TEXT,
+    author     VARCHAR(100),
+    created_at TIMESTAMPTZ  NOT NULL DEFAULT now()
+);
+CREATE INDEX idx_feedback_anomaly_id ON feedback (anomaly_id);
+
+CREATE FUNCTION feedback_number() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('smartlog feedback', 0));
+    NEW.seq := (SELECT coalesce(max(seq), 0) + 1 FROM feedback);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER feedback_number BEFORE INSERT ON feedback FOR EACH ROW EXECUTE FUNCTION feedback_number();
+
+CREATE FUNCTION feedback_show() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    UPDATE anomalies SET feedback = nullif(NEW.verdict, 'undo') WHERE id = NEW.anomaly_id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER feedback_show AFTER INSERT ON feedback FOR EACH ROW EXECUTE FUNCTION feedback_show();
 
 CREATE TABLE dead_letters (
     id              BIGSERIAL PRIMARY KEY,

@@ -46,6 +46,7 @@ CREATE UNIQUE INDEX uq_anomalies_episode ON anomalies (coalesce(service, ''), an
 CREATE INDEX idx_anomalies_detected_at ON anomalies (detected_at);
 CREATE INDEX idx_anomalies_service_started_at ON anomalies (service, started_at);
 CREATE INDEX idx_anomalies_unsettled ON anomalies (coalesce(ended_at, last_seen));
+CREATE INDEX idx_anomalies_status ON anomalies (status, detected_at);
 
 CREATE TABLE hourly_metrics (
     id            INTEGER PRIMARY KEY,
@@ -70,6 +71,20 @@ CREATE TABLE anomaly_events (
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;
 CREATE INDEX idx_anomaly_events_anomaly_id ON anomaly_events (anomaly_id);
+
+-- What users said of anomalies. SQLite has one writer at a time, so `seq` counts without a gap in the order of commits.
+CREATE TABLE feedback (
+    seq        INTEGER PRIMARY KEY,
+    anomaly_id INTEGER NOT NULL REFERENCES anomalies (id),
+    verdict    TEXT    NOT NULL CHECK (verdict IN ('expected', 'confirmed', 'undo')),
+    note       TEXT,
+    author     TEXT,
+    created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+) STRICT;
+CREATE INDEX idx_feedback_anomaly_id ON feedback (anomaly_id);
+CREATE TRIGGER feedback_show AFTER INSERT ON feedback BEGIN
+    UPDATE anomalies SET feedback = nullif(NEW.verdict, 'undo') WHERE id = NEW.anomaly_id;
+END;
 
 CREATE TABLE dead_letters (
     id              INTEGER PRIMARY KEY,

@@ -1,12 +1,9 @@
 //! One bench for both stores: a database of its own for each test, and plain SQL to look at what is in it.
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use smartlog_sinks::{CancellationToken, Health, LogSink, StateStore, StoreConfig};
-use std::time::Duration;
-
-/// Bounds every wait of a test: a hang is a failure with a name.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use smartlog_test_services::database::PATIENCE;
+use smartlog_test_services::database::{Database, connect};
 
 pub struct Bench {
     pub config: StoreConfig,
@@ -15,11 +12,11 @@ pub struct Bench {
 
 enum Kind {
     Sqlite(tempfile::TempDir),
-    Postgres { admin: String, database: String },
+    Postgres(Database),
 }
 
 impl Bench {
-    pub fn sqlite() -> Self {
+    pub async fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = StoreConfig::new(format!("sqlite:{}", folder.path().join("store.db").display()));
         Bench { config, kind: Kind::Sqlite(folder) }
@@ -27,19 +24,13 @@ impl Bench {
 
     /// A new database on the server of `SMARTLOG_TEST_POSTGRES`; `None` when the user said to go without.
     pub async fn postgres() -> Option<Self> {
-        let admin = postgres_url()?;
-        let database = format!("smartlog_{:016x}", rand::random::<u64>());
-        let client = connect(&admin).await;
-        client.batch_execute(&format!("CREATE DATABASE {database}")).await.expect("a database is made");
-        let (server, options) = admin.split_once('?').map_or((admin.as_str(), ""), |(s, o)| (s, o));
-        let slash = server.rfind('/').expect("a URL with a path");
-        let options = if options.is_empty() { String::new() } else { format!("?{options}") };
-        let config = StoreConfig::new(format!("{}/{database}{options}", &server[..slash]));
-        Some(Bench { config, kind: Kind::Postgres { admin, database } })
+        let database = Database::create().await?;
+        let config = StoreConfig::new(database.url.clone());
+        Some(Bench { config, kind: Kind::Postgres(database) })
     }
 
     pub fn is_postgres(&self) -> bool {
-        matches!(self.kind, Kind::Postgres { .. })
+        matches!(self.kind, Kind::Postgres(_))
     }
 
     pub fn state(&self) -> Box<dyn StateStore> {
@@ -62,7 +53,7 @@ impl Bench {
     pub fn micros(&self, column: &str) -> String {
         match self.kind {
             Kind::Sqlite(_) => column.to_owned(),
-            Kind::Postgres { .. } => format!("(extract(epoch FROM {column}) * 1000000)::bigint"),
+            Kind::Postgres(_) => format!("(extract(epoch FROM {column}) * 1000000)::bigint"),
         }
     }
 
@@ -70,7 +61,7 @@ impl Bench {
     pub async fn query(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         match &self.kind {
             Kind::Sqlite(folder) => query_sqlite(&folder.path().join("store.db"), sql),
-            Kind::Postgres { .. } => query_postgres(&connect(&self.config.url).await, sql).await,
+            Kind::Postgres(_) => query_postgres(&connect(&self.config.url).await, sql).await,
         }
     }
 
@@ -83,7 +74,7 @@ impl Bench {
                 connection.busy_timeout(PATIENCE).expect("a timeout");
                 connection.execute_batch(sql).expect(sql);
             }
-            Kind::Postgres { .. } => connect(&self.config.url).await.batch_execute(sql).await.expect(sql),
+            Kind::Postgres(_) => connect(&self.config.url).await.batch_execute(sql).await.expect(sql),
         }
     }
 
@@ -95,33 +86,10 @@ impl Bench {
 
     /// Drops the database. Not in `Drop`: a failed test leaves it behind to be looked at.
     pub async fn drop_it(self) {
-        if let Kind::Postgres { admin, database } = self.kind {
-            let sql = format!("DROP DATABASE {database} WITH (FORCE)");
-            connect(&admin).await.batch_execute(&sql).await.expect("the database goes");
+        if let Kind::Postgres(database) = self.kind {
+            database.remove().await;
         }
     }
-}
-
-/// The server for tests. Absent, that is a failure, unless the user said that there are no services.
-pub fn postgres_url() -> Option<String> {
-    if let Ok(url) = std::env::var("SMARTLOG_TEST_POSTGRES") {
-        return Some(url);
-    }
-    if std::env::var("SMARTLOG_SERVICES").as_deref() == Ok("none") {
-        println!("SKIPPED: no PostgreSQL (SMARTLOG_SERVICES=none)");
-        return None;
-    }
-    panic!(
-        "this test needs PostgreSQL: run `make test`, or `make services` and set SMARTLOG_TEST_POSTGRES to \
-         postgres://USER@HOST:PORT/DATABASE (SMARTLOG_SERVICES=none skips it)"
-    );
-}
-
-pub async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) =
-        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
-    tokio::spawn(connection);
-    client
 }
 
 async fn query_postgres(client: &tokio_postgres::Client, sql: &str) -> Vec<Vec<Option<String>>> {
@@ -154,25 +122,4 @@ fn query_sqlite(file: &std::path::Path, sql: &str) -> Vec<Vec<Option<String>>> {
     let rows = statement
         .query_map([], |row| Ok((0..columns).map(|i| text(row.get_ref(i).expect("a column"))).collect()));
     rows.expect(sql).collect::<Result<_, _>>().expect(sql)
-}
-
-/// Declares each test twice: for SQLite and for PostgreSQL.
-#[macro_export]
-macro_rules! on_both_stores {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let test = super::$name($crate::common::Bench::sqlite());
-                tokio::time::timeout($crate::common::PATIENCE, test).await.expect("the test ends in time");
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let Some(bench) = $crate::common::Bench::postgres().await else { return };
-                tokio::time::timeout($crate::common::PATIENCE, super::$name(bench)).await.expect("the test ends in time");
-            })*
-        }
-    };
 }

@@ -21,6 +21,8 @@
 //! }
 //! ```
 
+pub mod database;
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! `[api]`: the REST API and the live page.
 
-use super::{MIB, SECOND};
+use super::{MIB, SECOND, StoreUrl};
 use crate::config::units::{HumanBytes, HumanDuration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,16 @@ pub struct Api {
     pub listen: SocketAddr,
     /// Listen on an address that other machines reach, such as 0.0.0.0.
     ///
-    /// There is no login: say true only behind a proxy that has one.
+    /// Tokens are a reason that needs no yes; without them say true only behind a proxy that asks who is there.
     pub allow_public: bool,
+    /// Tokens of which one is asked for, each as NAME:SCOPE+SCOPE:SHA256; `smartlog api token` makes one. None: no login.
+    ///
+    /// Scopes are `read` and `feedback`. The secret itself is kept nowhere.
+    pub tokens: Vec<String>,
+    /// The store once more, as a role that may insert feedback; `none`: as store.url says.
+    ///
+    /// With it, the role of store.url needs no right to write.
+    pub feedback_store: StoreUrl,
     /// Web origins whose pages may read the API, such as `https://ops.example.org`, or `*`. Empty: its own pages only.
     pub cors_origins: Vec<String>,
     /// Connections to the store.
@@ -48,6 +56,8 @@ impl Default for Api {
         Api {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             allow_public: false,
+            tokens: Vec::new(),
+            feedback_store: StoreUrl::None,
             cors_origins: Vec::new(),
             store_connections: NonZeroUsize::MIN.saturating_add(3),
             statement_timeout: 5 * SECOND,

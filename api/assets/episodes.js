@@ -1,0 +1,93 @@
+// The list of anomalies: open first, worst first, newest first.
+
+import { RANGES, nowMs, view } from "./data.js";
+import { $, RANK, TYPES, amount, attribute, clockTime, element, isOpen, say, span, text } from "./format.js";
+
+const RECENT_ROWS = 100;
+const rows = new Map();
+
+export function chosen() {
+  return [...view.episodes.values()].filter((episode) =>
+    (!view.service || (episode.service ?? "").includes(view.service)) && (!view.severity.size || view.severity.has(episode.severity)));
+}
+
+function listed() {
+  const from = nowMs() - RANGES[view.range];
+  const wanted = chosen().filter((episode) => {
+    if (isOpen(episode)) return true;
+    if (view.show === "open" || (view.show === "recent" && episode.status === "retracted")) return false;
+    return Date.parse(episode.ended_at || episode.last_seen) >= from;
+  });
+  return wanted.sort((a, b) =>
+    isOpen(b) - isOpen(a) || (isOpen(a) ? (RANK[b.severity] || 0) - (RANK[a.severity] || 0) : 0) ||
+    Date.parse(b.detected_at) - Date.parse(a.detected_at) || b.id - a.id);
+}
+
+export function drawEpisodes(select) {
+  const shown = listed(), page = shown.slice(0, RECENT_ROWS);
+  const items = page.map((episode) => row(episode, select));
+  const list = $("episodes");
+  if (items.length !== list.children.length || items.some((item, i) => list.children[i] !== item)) {
+    const focused = document.activeElement;
+    list.replaceChildren(...items);
+    if (focused?.isConnected) focused.focus();
+  }
+  const alive = new Set(page.map((episode) => episode.id));
+  for (const id of rows.keys()) if (!alive.has(id)) rows.delete(id);
+  say("episodes-count", shown.length > page.length ? `the first ${page.length} of ${shown.length}` : "");
+  $("episodes-empty").hidden = shown.length > 0;
+  say("episodes-empty", emptyWords());
+}
+
+function emptyWords() {
+  if (!view.loaded) return view.problem ? `Nothing can be shown: ${view.problem}` : "Reading…";
+  const filtered = view.service || view.severity.size ? " that the filters leave" : "";
+  return view.show === "open" ? `Nothing is open now${filtered}.` : `No anomaly in this range${filtered}.`;
+}
+
+function row(episode, select) {
+  const kept = rows.get(episode.id) ?? make(episode, select);
+  rows.set(episode.id, kept);
+  const key = `${episode.revision} ${episode.feedback} ${view.utc} ${view.selected === episode.id} ${isOpen(episode) ? Math.floor(nowMs() / 1000) : ""}`;
+  if (kept.key !== key) { kept.key = key; fill(kept, episode); }
+  return kept.item;
+}
+
+function make(episode, select) {
+  const parts = {};
+  const part = (name, tag, ...inside) => (parts[name] = element(tag, { class: name }, ...inside));
+  parts.line = element("button", { type: "button", class: "row", "data-id": episode.id, on: { click: () => select(episode.id) } },
+    part("chip", "span"),
+    element("span", { class: "who" }, part("name", "strong"), part("what", "span")),
+    element("span", { class: "fact" }, part("numbers", "span"), part("gauge", "span", (parts.level = element("i")), (parts.limit = element("u")))),
+    element("span", { class: "when" }, part("since", "span"), part("state", "span")));
+  parts.item = element("li", { class: "episode" }, parts.line);
+  return parts;
+}
+
+function fill(parts, episode) {
+  const open = isOpen(episode), now = nowMs();
+  attribute(parts.item, "class", `episode ${open ? "open" : "closed"} ${episode.severity ?? ""}`);
+  attribute(parts.line, "aria-pressed", String(view.selected === episode.id));
+  attribute(parts.chip, "class", `chip ${episode.severity ?? "low"}`);
+  text(parts.chip, episode.severity ?? "–");
+  text(parts.name, episode.service ?? "whole stream");
+  text(parts.what, TYPES[episode.type] ?? episode.type);
+  const value = open ? episode.metric_value : episode.peak_value ?? episode.metric_value;
+  const times = episode.baseline > 0 && value > episode.baseline ? `, ${(value / episode.baseline).toPrecision(2).replace(/\.0$/, "")}×` : "";
+  text(parts.numbers, `${amount(episode.type, value)} against ${amount(episode.type, episode.baseline)} usual${times.includes("e") ? "" : times}`);
+  gauge(parts, episode, value);
+  const until = Date.parse(episode.ended_at || episode.last_seen);
+  text(parts.since, open ? `for ${span(now - Date.parse(episode.started_at))}` : `${clockTime(episode.started_at, view.utc, view.clock)}, ${span(until - Date.parse(episode.started_at))}`);
+  text(parts.state, episode.feedback ? `${episode.status} · ${episode.feedback}` : episode.status);
+}
+
+// The value on a scale that shows the threshold: at two thirds for what is too high, at one third for what is too low.
+function gauge(parts, episode, value) {
+  const limit = episode.threshold;
+  parts.gauge.hidden = !(limit > 0) || value == null;
+  if (parts.gauge.hidden) return;
+  const top = Math.max(limit * 1.5, value, episode.baseline || 0);
+  parts.level.style.width = `${Math.min(100, (value / top) * 100)}%`;
+  parts.limit.style.left = `${Math.min(99, (limit / top) * 100)}%`;
+}

@@ -1,0 +1,188 @@
+// What a user does with the live page, in a real browser. Run by ../page.rs, which serves the page and does what is
+// asked on standard output: `ask("commit 501")` has it commit an anomaly, as the dataflow does.
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { strict as assert } from "node:assert";
+import { pathToFileURL } from "node:url";
+
+const [base, modules, executablePath, scenario] = process.argv.slice(2);
+const { chromium } = (await import(pathToFileURL(`${modules}/playwright-core/index.js`))).default;
+const axeSource = readFileSync(`${modules}/axe-core/axe.min.js`, "utf8");
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+async function ask(words) {
+  process.stdout.write(`ASK ${words}\n`);
+  const { value, done } = await answers.next();
+  assert(!done, `nobody answered "${words}"`);
+  return value;
+}
+
+setTimeout(() => { console.log("the scenario takes longer than 150 s"); process.exit(1); }, 150_000);
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const faults = [];
+let expectFaults = false;
+async function open(path, options = {}) {
+  await ask("tick"); // a pipeline that stands still is told to be stalled
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, timezoneId: "Asia/Tokyo", ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.on("console", (message) => { if (message.type() === "error" && !expectFaults) faults.push(message.text()); });
+  page.on("response", (response) => { if (response.status() >= 400 && !expectFaults) faults.push(`${response.status()} ${response.url()}`); });
+  page.on("pageerror", (error) => faults.push(error.stack));
+  await page.goto(base + path);
+  return page;
+}
+const says = (page, selector, words) => page.locator(selector).filter({ hasText: words }).first().waitFor();
+const row = (page, id) => page.locator(`.row[data-id="${id}"]`);
+const ids = (page) => page.locator(".row").evaluateAll((rows) => rows.map((row) => Number(row.dataset.id)));
+
+const scenarios = {
+  // A change shows without a reload; click-through; feedback; the way back by keyboard.
+  async follow() {
+    const page = await open("/");
+    await says(page, "#link-text", "Live");
+    const before = await ids(page);
+    assert(before.length > 0 && !before.includes(501), `rows: ${before}`);
+    await page.evaluate(() => { window.notReloaded = true; });
+    const committed = Number(await ask("commit 501"));
+    await row(page, 501).waitFor();
+    console.log(`MEASURED from commit to page: ${Date.now() - committed} ms`);
+    assert(await page.evaluate(() => window.notReloaded), "no reload");
+    assert.equal((await ids(page))[0], 501, "the worst of those open comes first");
+    await page.locator('#lanes [data-id="501"]').waitFor();
+    await says(page, "#headline-more", "the worst critical");
+
+    await row(page, 501).focus();
+    await page.keyboard.press("Enter");
+    await says(page, "#detail-title", "Error rate spike in web ü");
+    assert(page.url().includes("anomaly=501"));
+    await page.waitForFunction(() => document.activeElement.id === "detail-title");
+    await page.locator("#detail .lines li").first().waitFor();
+    await says(page, "#detail-body", "Usual against actual");
+    await says(page, "#volume-of", "web ü");
+
+    await page.locator("#detail-note").fill("load test");
+    await page.locator('[data-verdict="expected"]').click();
+    await says(page, "#detail-said", "Kept");
+    await page.locator('[data-verdict="expected"][aria-pressed="true"]').waitFor();
+    await says(page, '.row[data-id="501"]', "expected");
+    const other = await open("/?anomaly=501");
+    await says(other, "#detail-body", "load test");
+    await other.locator('[data-verdict="undo"]').click();
+    await page.locator('[data-verdict="expected"][aria-pressed="false"]').waitFor(); // told by the stream
+    await page.keyboard.press("Escape");
+    await page.locator("#detail").waitFor({ state: "hidden" });
+    assert.equal(await page.evaluate(() => document.activeElement.dataset.id), "501", "the focus is where it was");
+
+    await ask("commit 501 resolved");
+    await says(page, '.row[data-id="501"]', "resolved");
+  },
+
+  // Filters live in the URL; range, zone, pause.
+  async filter() {
+    const page = await open("/");
+    await says(page, "#link-text", "Live");
+    await row(page, 1).waitFor();
+    const all = await ids(page);
+    await page.locator("#filter").fill("search");
+    await page.waitForFunction((count) => document.querySelectorAll(".row").length < count, all.length);
+    const found = await page.locator(".row strong").allTextContents();
+    assert(found.length > 0 && found.every((name) => name === "search"), `${found}`);
+    assert.deepEqual(await page.locator("#services th button").allTextContents(), ["search"]);
+    await page.locator('[data-severity="critical"]').click();
+    await page.locator('[data-show="all"]').click();
+    await page.locator("#range").selectOption("24h");
+    const url = new URL(page.url());
+    assert.equal(url.search, "?range=24h&show=all&severity=critical&service=search");
+    await page.waitForFunction(() => document.querySelectorAll(".row").length > 0);
+    const again = await open(url.pathname + url.search);
+    await again.waitForFunction((count) => document.querySelectorAll(".row").length === count, (await ids(page)).length);
+    assert.deepEqual(await ids(again), await ids(page), "the URL alone shows the same");
+    await again.locator("#clear").click();
+    assert.equal(new URL(again.url()).search, "?range=24h");
+    const clock = await page.locator("#clock").textContent();
+    await page.locator("#zone").click();
+    const hours = (text) => Number(text.split(":")[0]);
+    assert.equal(hours(await page.locator("#clock").textContent()), (hours(clock) + 9) % 24, "Tokyo is nine hours on");
+    await page.locator("#pause").click();
+    await says(page, "#link-text", "Paused");
+    await ask("commit 502");
+    await again.locator('.row[data-id="502"]').waitFor();
+    assert(!(await ids(page)).includes(502), "a paused page stands still");
+    await page.locator("#clear").click();
+    await page.locator("#pause").click();
+    await row(page, 502).waitFor();
+  },
+
+  // Away and back: it says so, comes back by itself, and has missed nothing.
+  async reconnect() {
+    const page = await open("/");
+    await says(page, "#link-text", "Live");
+    await page.evaluate(() => { window.notReloaded = true; });
+    expectFaults = true;
+    await ask("stop");
+    await says(page, "#link-text", "Disconnected");
+    await ask("commit 503");
+    await ask("start");
+    await says(page, "#link-text", "Live");
+    await row(page, 503).waitFor();
+    expectFaults = false;
+    assert(await page.evaluate(() => window.notReloaded));
+  },
+
+  async empty() {
+    const page = await open("/");
+    await says(page, "#headline-text", "No log has arrived yet");
+    await says(page, "#episodes-empty", "No anomaly in this range");
+    await says(page, "#services-empty", "No service has logged yet");
+  },
+
+  // Where a token is asked for, the page asks its user.
+  async token() {
+    expectFaults = true;
+    const page = await open("/");
+    await says(page, "#link-text", "A token is needed");
+    await page.locator("#token").fill("slt_wrong");
+    await page.locator("#token-form button").click();
+    await page.locator("#token-form").waitFor();
+    expectFaults = false;
+    await page.locator("#token").fill(await ask("token"));
+    await page.locator("#token-form button").click();
+    await says(page, "#link-text", "Live");
+    await row(page, 1).waitFor();
+    await page.locator("#token-form").waitFor({ state: "hidden" });
+    expectFaults = true; // the browser reports each refusal itself
+  },
+
+  // Nothing serious for axe-core, nothing wider than the window: light and dark, wide and narrow, with and without detail.
+  async accessible() {
+    for (const colorScheme of ["light", "dark"]) {
+      for (const width of [1440, 360]) {
+        for (const path of ["/?range=24h", "/?range=24h&anomaly=1"]) {
+          const page = await open(path, { viewport: { width, height: 800 }, colorScheme, bypassCSP: true, reducedMotion: "reduce" });
+          await says(page, "#link-text", "Live");
+          await row(page, 1).waitFor({ state: "attached" });
+          if (path.includes("anomaly")) await page.locator("#detail .lines").waitFor({ state: "attached" });
+          await page.waitForFunction(() => document.querySelector("#t-rate").textContent !== "–");
+          const wider = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+          assert(wider <= 0, `${wider} px wider than ${width}`);
+          await page.addScriptTag({ content: axeSource });
+          const { violations } = await page.evaluate(() => axe.run());
+          const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+          assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]), [], `${colorScheme} ${width} ${path}`);
+          await page.context().close();
+        }
+      }
+    }
+  },
+};
+
+try {
+  await scenarios[scenario]();
+  assert.deepEqual(faults, [], "errors in the console");
+  process.stdout.write("DONE\n");
+} catch (error) {
+  console.log(`${error.stack}\nerrors in the console: ${faults.join("\n") || "none"}`);
+  process.exit(1);
+}
+await browser.close();
+process.exit(0);

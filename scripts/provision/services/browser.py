@@ -1,0 +1,27 @@
+"""Chromium of Debian, driven by Playwright's library from npm; axe-core beside it. No browser is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import core, install
+
+PACKAGES = {"playwright-core": "1.65.1", "axe-core": "4.14.1"}
+
+
+class Browser(core.Service):
+    name = "browser"
+
+    def install(self) -> None:
+        install.program("chromium", "chromium")
+        self._modules()
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {
+            "BROWSER": str(install.program("chromium", "chromium")),
+            "BROWSER_NODE": str(install.program("node", "nodejs")),
+            "BROWSER_MODULES": str(self._modules()),
+        }
+
+    def _modules(self) -> Path:
+        return install.npm("browser", PACKAGES)
