@@ -15,7 +15,7 @@ const chosen = (name, words, otherwise) => (words.includes(query.get(name)) ? qu
 
 export const view = {
   // what was read
-  episodes: new Map(), seq: 0, clock: null, final: null, services: null, status: null, hourly: null, costs: null,
+  episodes: new Map(), seq: 0, clock: null, final: null, services: null, status: null, hourly: null, costs: null, models: null,
   readThrough: null, detail: null, logs: null, link: "connecting", problem: null, needsToken: false, loaded: false,
   // what was chosen; all of it but the zone is in the URL
   range: chosen("range", Object.keys(RANGES), "1h"),
@@ -117,15 +117,15 @@ export async function readLogs(episode, onlyErrors) {
   if (view.selected === episode.id) { view.logs = { ...page, onlyErrors, id: episode.id, query: `/api/v1/logs?${asked}` }; redraw(); }
 }
 
-// What changes slowly: hours, of all services and of the one that is looked at, and costs.
+// What changes slowly: hours, of all services and of the one that is looked at, costs, models.
 export async function readSlowly() {
   const from = new Date(nowMs() - Math.max(RANGES[view.range], 24 * 3600e3) - 3600e3).toISOString();
   const hours = (more) => read(`/api/v1/metrics/hourly?since=${from}&per_page=1000&sort=hour&${more}`).then((page) => page.metrics);
   const service = subjectName();
-  const [hourly, rows, costs] = await Promise.all([
-    hours("by=hour"), service ? hours(`service=${encodeURIComponent(service)}`) : null, read("/api/v1/costs/estimate"),
+  const [hourly, rows, costs, models] = await Promise.all([
+    hours("by=hour"), service ? hours(`service=${encodeURIComponent(service)}`) : null, read("/api/v1/costs/estimate"), read("/api/v1/models"),
   ]);
-  Object.assign(view, { hourly, hourlyOf: rows && { service, rows }, costs });
+  Object.assign(view, { hourly, hourlyOf: rows && { service, rows }, costs, models });
   redraw();
 }
 

@@ -14,6 +14,7 @@ smartlog_test_services::on_both_stores!(
     a_cursor_goes_on_while_rows_are_added,
     hourly_metrics_have_the_asked_for_shape,
     services_show_rates_against_what_is_usual,
+    models_tell_who_scores_and_who_did,
     status_tells_partitions_and_sinks,
     dead_letters_are_listed_and_filtered,
     logs_are_searched,
@@ -238,6 +239,22 @@ async fn services_show_rates_against_what_is_usual(bench: Bench) {
         "its anomaly 5 is the only high one"
     );
     assert_eq!(answer["stream"]["open_anomalies"][0]["id"], 4, "anomaly 4 is the whole stream's");
+    server.end().await;
+}
+
+async fn models_tell_who_scores_and_who_did(bench: Bench) {
+    bench.seed_models().await;
+    let server = seeded(bench, 0).await;
+    let answer = server.json("/api/v1/models").await;
+    let champion = json!({"name": "log-anomaly-detector", "version": "2", "role": "champion",
+                          "effective": "2026-01-15T09:30:00Z", "digest": "bb"});
+    assert_eq!(
+        (&answer["serving"], &answer["shadow"]),
+        (&champion, &Value::Null),
+        "the challenger was given up"
+    );
+    assert_eq!((&answer["state"], &answer["trained"][0]["version"]), (&json!("ready"), &json!("2")));
+    assert_eq!(answer["history"].as_array().map(Vec::len), Some(4));
     server.end().await;
 }
 

@@ -393,6 +393,8 @@ async fn store_comes_later(bench: Bench) {
         "status",
         "logs",
         "patterns",
+        "models",
+        "costs/estimate",
         "dead-letters",
         "anomalies/stream",
     ] {
@@ -477,6 +479,7 @@ async fn documented_examples_have_the_keys_of_real_answers() {
     server.bench.seed_logs(3).await;
     server.bench.seed_dead_letters(1).await;
     server.bench.seed_patterns(1).await;
+    server.bench.seed_models().await;
     let said = "{\"verdict\":\"confirmed\"}";
     assert_eq!(server.post("/api/v1/anomalies/1/feedback", &[], said).await.status, 200);
     for route in ROUTES.iter().filter(|route| route.method() == "GET") {
@@ -486,7 +489,7 @@ async fn documented_examples_have_the_keys_of_real_answers() {
         let mut answer = server.json(&path).await;
         let mut example = example();
         // An explanation is whatever the detector wrote.
-        for free in ["explanation", "provenance"] {
+        for free in ["explanation", "provenance", "trained", "shadow"] {
             for value in [&mut answer, &mut example] {
                 value.as_object_mut().expect("an object").remove(free);
             }

@@ -12,6 +12,7 @@ mod health;
 mod hourly;
 mod logs;
 mod metrics;
+mod models;
 pub mod page;
 mod patterns;
 mod services;
@@ -47,6 +48,7 @@ pub const ROUTES: &[Route] = &[
     status::ROUTE,
     logs::ROUTE,
     patterns::ROUTE,
+    models::ROUTE,
     costs::ROUTE,
     dead_letters::ROUTE,
     metrics::ROUTE,

@@ -77,10 +77,13 @@ struct PatternPage {
     frame: Frame,
 }
 
+/// Sort key and id.
+type Key = fn(&Pattern) -> (i64, i64);
+
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
     let sort = call.params.choice(&SORT);
     let descending = sort.starts_with('-');
-    let (column, kind, key): (_, _, fn(&Pattern) -> (i64, i64)) = match sort.trim_start_matches('-') {
+    let (column, kind, key): (_, _, Key) = match sort.trim_start_matches('-') {
         "last_seen" => ("last_seen", KeyKind::Time, |p| (p.last_seen.as_microsecond(), p.id)),
         "first_seen" => ("first_seen", KeyKind::Time, |p| (p.first_seen.as_microsecond(), p.id)),
         _ => ("log_count", KeyKind::Number, |p| (p.log_count, p.id)),

@@ -233,6 +233,18 @@ impl Bench {
         self.execute("update logs set shape = kafka_offset % 60").await;
     }
 
+    /// Version 1 from 08:30, version 2 from 09:30; a challenger that was given up.
+    pub async fn seed_models(&self) {
+        let (first, second) = (self.at(CLOCK_US - 2 * HOUR), self.at(CLOCK_US - HOUR));
+        self.execute(&format!(
+            "insert into model_swaps (role, effective, version, digest) values ('champion', {first}, '1', 'aa'),
+             ('champion', {second}, '2', 'bb'), ('challenger', {first}, '3', 'cc'), ('challenger', {second}, '3', '');
+             insert into model_status (pipeline, state, detail, registry, models)
+             values ('default', 'ready', 'version 2 scores', 'models', '[{{\"version\":\"2\"}}]')"
+        ))
+        .await;
+    }
+
     pub async fn seed_dead_letters(&self, count: i64) {
         let mut sql = String::from(
             "insert into dead_letters (kafka_topic, kafka_partition, kafka_offset, reason, detail, payload) values ",

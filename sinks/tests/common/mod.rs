@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use smartlog_sinks::{CancellationToken, Health, LogSink, StateStore, StoreConfig};
-pub use smartlog_test_services::database::PATIENCE;
-use smartlog_test_services::database::{Database, connect};
+use smartlog_test_services::database::Database;
+pub use smartlog_test_services::database::{PATIENCE, connect};
 
 pub struct Bench {
     pub config: StoreConfig,
