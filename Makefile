@@ -24,10 +24,10 @@ export SERVICES LOCKED PACKAGES FEATURES
 
 # Clones share the builds of the checks; `make demo` and `make build` use ./target, as anybody expects.
 # A CARGO_TARGET_DIR of yours is honoured everywhere.
-test lint docs bench detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
+test lint docs bench bench-api detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt docs bench detect coverage fuzz services services-stop services-selftest
+.PHONY: help demo build test lint fmt docs bench bench-api detect coverage fuzz services services-stop services-selftest
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ bench: ## what the program reaches, one table, each limit measured beside it (do
 detect: ## how well it detects (docs/DETECTION.md): SET=tune|held-out|short, BASELINE=FILE, OUT=FILE, WORST=20, FORMAT=json; QUICK=1 for a try
 	cargo run --release --quiet $(LOCKED) -p smartlog-benches --bin detect -- --set $(or $(SET),held-out) --worst $(or $(WORST),0) \
 	$(if $(QUICK),--quick,--without-each) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),--out $(OUT)) $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
+
+bench-api: ## the API beside FastAPI over the same table (docs/BENCHMARKS.md); ROUNDS=1 for a try
+	cargo build --release --quiet $(LOCKED) --bin smartlog
+	ROUNDS=$(ROUNDS) scripts/with-services postgres -- benches/api/bench.py $(CARGO_TARGET_DIR)/release/smartlog
 
 coverage: ## line coverage of the tests, as HTML in the build folder
 	scripts/coverage

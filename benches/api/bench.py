@@ -125,7 +125,7 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     wrk = install.program("wrk", "wrk")
-    vegeta = install.go("vegeta", "github.com/tsenart/vegeta/v12", "v12.12.0")
+    vegeta = install.go("vegeta", "github.com/tsenart/vegeta/v12", "v12.12.0").with_name("vegeta")
     peer_python = install.python_venv("fastapi", Path(__file__).parent / "requirements.txt")
     program = Path(sys.argv[1]).resolve()
 
