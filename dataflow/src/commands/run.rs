@@ -36,8 +36,15 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         crate::committer::wait(runtime.handle(), status::serve(listen, metrics, gauges))?;
     }
     stop_on_signal(&runtime, engine.stop_flag());
+    let gauges = engine.gauges().clone();
     engine.join(config.engine.shutdown_grace)?;
-    tracing::info!("everything that was read is committed; ended");
+    match gauges.most_behind() {
+        0 => tracing::info!("everything that was read is committed; ended"),
+        behind => tracing::info!(
+            "everything that was read is counted and committed; a log sink is {behind} records behind and goes on with \
+             the next start; ended"
+        ),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
