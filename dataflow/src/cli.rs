@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use smartlog_sinks::parquet::Day;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -96,6 +97,16 @@ Examples:
   kubectl logs deploy/shop | smartlog analyze -
   smartlog analyze app.ndjson --input-format ecs --windows-out windows.csv --hop 1m")]
     Analyze(AnalyzeArgs),
+    /// Write a day's logs to Parquet anew from the store, or compare store and files
+    #[command(after_help = "\
+Examples:
+  smartlog export --date 2026-01-15
+  smartlog export --date 2026-01-15 --to s3://my-logs/lake --store postgres://smartlog@db/logs
+  smartlog export --verify 2026-01-15 --format json
+
+`run --export TARGET` exports every log by itself; this replaces one day.
+Ends with 1 when --verify finds a difference.")]
+    Export(ExportArgs),
     /// Bring the store's tables up to date (run does so by itself)
     #[command(after_help = "\
 Examples:
@@ -153,6 +164,23 @@ pub enum ApiAction {
     },
 }
 
+/// What `smartlog export` does.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Write this day (UTC) as a new generation, which replaces its files
+    #[arg(long, value_name = "DAY", value_parser = commands::export::parse_day, conflicts_with = "verify")]
+    pub date: Option<Day>,
+    /// Compare this day's logs in the store with its files
+    #[arg(long, value_name = "DAY", value_parser = commands::export::parse_day)]
+    pub verify: Option<Day>,
+    /// Another folder or s3://BUCKET/PREFIX than export.target
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
+    pub to: Option<String>,
+    /// Replace the files although the store holds fewer logs of that day
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// What `smartlog sinks` does.
 #[derive(Debug, Clone, Args)]
 pub struct SinksArgs {
@@ -186,9 +214,23 @@ pub enum SinksAction {
 
 impl Command {
     /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
-    const SECTIONS: [(&'static str, &'static [&'static str]); 8] = [
+    const SECTIONS: [(&'static str, &'static [&'static str]); 9] = [
         ("demo", &["demo", "api", "output", "engine.workers", "engine.tick", "time", "detection", "log"]),
-        ("run", &["kafka", "store", "engine", "windows", "parse", "time", "detection", "metrics", "log"]),
+        (
+            "run",
+            &[
+                "kafka",
+                "store",
+                "export",
+                "engine",
+                "windows",
+                "parse",
+                "time",
+                "detection",
+                "metrics",
+                "log",
+            ],
+        ),
         ("api", &["api", "store", "log"]),
         (
             "generate",
@@ -210,6 +252,7 @@ impl Command {
                 "log",
             ],
         ),
+        ("export", &["export", "store", "output", "log"]),
         ("migrate", &["store", "log"]),
         ("sinks", &["store", "output", "log"]),
         (
@@ -217,6 +260,7 @@ impl Command {
             &[
                 "kafka",
                 "store",
+                "export",
                 "api",
                 "metrics",
                 "engine",
@@ -390,7 +434,9 @@ mod tests {
 
     #[test]
     fn help_reads_as_it_should() {
-        for command in ["", "demo", "run", "api", "generate", "analyze", "migrate", "sinks", "doctor"] {
+        for command in
+            ["", "demo", "run", "api", "generate", "analyze", "export", "migrate", "sinks", "doctor"]
+        {
             let name = if command.is_empty() { "smartlog" } else { command };
             insta::assert_snapshot!(format!("help_{name}"), help(command));
         }

@@ -14,6 +14,7 @@ use smartlog_operators::fold::Outcomes;
 use smartlog_operators::parse::Parser;
 use smartlog_schema::commit::Snapshot;
 use smartlog_schema::position::Positions;
+use smartlog_sinks::parquet::{self, ExportConfig};
 use smartlog_sinks::{CancellationToken, Health, LogSinkEntry, SinkError, StateStore, StoreConfig};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ pub struct Storage {
     pub store: StoreConfig,
     /// Where every log is kept as well.
     pub log_sinks: Vec<LogSinkEntry>,
+    /// What one of them exports to, whose days are kept beside it.
+    pub export: Option<ExportConfig>,
 }
 
 /// All that a run needs.
@@ -126,6 +129,19 @@ fn note(runtime: &tokio::runtime::Handle, store: &StoreConfig, lanes: &[lanes::W
     (done, runtime.spawn(lanes::Notes::new(store.clone(), states).keep(is_done)))
 }
 
+/// Cancelled, the first lets the second look over the days of the export once more and end.
+type Keeping = (CancellationToken, tokio::task::JoinHandle<()>);
+
+fn keep_days(
+    runtime: &tokio::runtime::Handle,
+    storage: &Storage,
+    cancel: &CancellationToken,
+) -> Option<Keeping> {
+    let stop = CancellationToken::new();
+    let kept = parquet::keep(storage.export.clone()?, storage.store.clone(), stop.clone(), cancel.clone());
+    Some((stop, runtime.spawn(kept)))
+}
+
 /// A running pipeline.
 pub struct Engine {
     guards: WorkerGuards<()>,
@@ -137,6 +153,7 @@ pub struct Engine {
     runtime: tokio::runtime::Handle,
     /// Ends the notes on lanes when it is dropped, and what they end with.
     noting: Option<Noting>,
+    keeping: Option<Keeping>,
 }
 
 impl Engine {
@@ -170,6 +187,7 @@ impl Engine {
         let parser = Arc::new(job.parser);
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
         let (mut lanes, mut noting) = (Vec::new(), None);
+        let keeping = job.storage.as_ref().filter(|_| leads).and_then(|s| keep_days(runtime, s, &cancel));
         if let Some(storage) = job.storage.as_ref().filter(|storage| !storage.log_sinks.is_empty()) {
             let opening = Opening {
                 runtime,
@@ -224,7 +242,17 @@ impl Engine {
             fail: failure.raiser(),
         };
         let guards = spawn_workers(job.workers, job.cluster, blueprint, shares)?;
-        Ok(Engine { guards, threads, failure, cancel, mailbox, gauges, runtime: runtime.clone(), noting })
+        Ok(Engine {
+            guards,
+            threads,
+            failure,
+            cancel,
+            mailbox,
+            gauges,
+            runtime: runtime.clone(),
+            noting,
+            keeping,
+        })
     }
 
     pub fn gauges(&self) -> &Gauges {
@@ -242,7 +270,7 @@ impl Engine {
     /// # Errors
     /// The first thing that went wrong.
     pub fn join(self, grace: Duration) -> anyhow::Result<()> {
-        let Engine { guards, threads, failure, cancel, mailbox, runtime, noting, .. } = self;
+        let Engine { guards, threads, failure, cancel, mailbox, runtime, noting, keeping, .. } = self;
         let (stop, patience) = (Arc::clone(&failure.stop), cancel.clone());
         let done = Arc::new(AtomicBool::new(false));
         let finished = Arc::clone(&done);
@@ -265,6 +293,10 @@ impl Engine {
         mailbox.close();
         for thread in threads {
             panicked |= thread.join().is_err();
+        }
+        if let Some((stop, kept)) = keeping {
+            stop.cancel();
+            panicked |= wait(&runtime, kept).is_err();
         }
         if let Some((done, notes)) = noting {
             drop(done);

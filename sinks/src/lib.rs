@@ -13,6 +13,7 @@
 
 mod admin;
 mod config;
+mod database;
 mod dead_letter;
 mod episode;
 mod error;
@@ -20,6 +21,7 @@ mod health;
 mod plan;
 mod retry;
 
+pub mod parquet;
 mod postgres;
 mod sqlite;
 
@@ -74,6 +76,22 @@ pub trait LogSink: Send {
     /// partition that this sink claimed (`i64::MIN`: nothing is known of it yet). Retries like [`StateStore::commit`].
     /// What lies below the sink's position is left out, never doubled; positions only grow.
     async fn write(&mut self, batches: &[LogBatch], watermark_us: i64) -> Result<(), SinkError>;
+
+    /// Called once, after the last write: what was held back is made durable, and the positions move past it.
+    async fn finish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// The log sink that writes Parquet files to what `export` names, and keeps its positions in `store`. Nothing is connected
+/// before [`LogSink::resume`].
+pub fn parquet_sink(
+    export: &parquet::ExportConfig,
+    store: &StoreConfig,
+    health: Health,
+    cancel: CancellationToken,
+) -> Box<dyn LogSink> {
+    Box::new(parquet::ParquetLogs::new(export.clone(), store.clone(), health, cancel))
 }
 
 /// The state store that `config` names. Nothing is connected before [`StateStore::open`].
@@ -117,6 +135,14 @@ impl LogSinkEntry {
     pub fn of_store(config: &StoreConfig) -> Self {
         let config = config.clone();
         LogSinkEntry::new(LOGS, move |health, cancel| log_sink(&config, health, cancel))
+    }
+
+    /// Parquet files in what `export` names; its positions are kept in `store`.
+    pub fn parquet(export: &parquet::ExportConfig, store: &StoreConfig) -> Self {
+        let (export, store) = (export.clone(), store.clone());
+        LogSinkEntry::new(parquet::PARQUET, move |health, cancel| {
+            Ok(parquet_sink(&export, &store, health, cancel))
+        })
     }
 
     /// One more of it.

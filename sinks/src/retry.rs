@@ -45,6 +45,24 @@ impl Patience {
     }
 }
 
+/// Runs an attempt until it works; an error that must not be tried again is the result.
+macro_rules! until_done {
+    ($patience:expr, $attempt:expr) => {{
+        let mut attempts = $patience.attempts();
+        loop {
+            match $attempt.await {
+                Ok(done) => break Ok(done),
+                Err(error) => {
+                    if let Err(error) = attempts.after(error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use until_done;
+
 /// One row of attempts at the same thing.
 pub(crate) struct Attempts<'a> {
     patience: &'a Patience,

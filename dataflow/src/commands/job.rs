@@ -8,6 +8,7 @@ use crate::sources::kafka::Settings;
 use anyhow::Context;
 use smartlog_operators::detect;
 use smartlog_operators::parse::{Limits, Parser};
+use smartlog_sinks::parquet::ExportConfig;
 use smartlog_sinks::{LogSinkEntry, StoreConfig};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,8 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<
         // A restart needs every episode that late logs can still change.
         let max_lateness = Duration::from_secs(settings.settled_after().unsigned_abs());
         let store = StoreConfig { max_lateness, ..store };
-        Storage { log_sinks: log_sinks(config, &store), store }
+        let export = config.export_config();
+        Storage { log_sinks: log_sinks(config, &store, export.as_ref()), export, store }
     });
     let keeps_logs = storage.is_some();
     Ok(Job {
@@ -47,9 +49,10 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<
 }
 
 /// The registry of log sinks: a line each. The order may change between runs.
-fn log_sinks(config: &Config, store: &StoreConfig) -> Vec<LogSinkEntry> {
+pub fn log_sinks(config: &Config, store: &StoreConfig, export: Option<&ExportConfig>) -> Vec<LogSinkEntry> {
     let mut sinks = Vec::new();
     sinks.extend(config.store.raw_logs.then(|| LogSinkEntry::of_store(store)));
+    sinks.extend(export.map(|export| LogSinkEntry::parquet(export, store)));
     sinks
 }
 

@@ -3,6 +3,7 @@
 mod analyze;
 pub mod api;
 pub mod doctor;
+pub mod export;
 mod generate;
 pub mod job;
 mod migrate;
@@ -29,6 +30,7 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
         Command::Analyze(args) => analyze::run(&config, args.inputs),
         Command::Generate => generate::run(&config),
         Command::Migrate => migrate::run(&config),
+        Command::Export(args) => export::run(&config, &args),
         Command::Sinks(args) => sinks::run(&config, args.action),
         Command::Doctor | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }

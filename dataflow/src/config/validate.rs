@@ -35,10 +35,50 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     processes(config, &mut refusals);
     time(&config.time, &mut refusals);
     store(&config.store, &mut refusals);
+    export(config, &mut refusals);
     detection(&config.detection, &mut refusals);
     serving(config, &mut refusals);
     tools(config, &mut refusals);
     refusals
+}
+
+fn export(config: &Config, refusals: &mut Refusals) {
+    let export = &config.export;
+    let target = export.target.trim();
+    require(
+        refusals,
+        !target.is_empty(),
+        "export.target",
+        format_args!("empty; name a folder, s3://BUCKET/PREFIX, or none"),
+    );
+    let known = target.split_once("://").is_none_or(|(scheme, _)| matches!(scheme, "s3" | "file"));
+    require(
+        refusals,
+        known,
+        "export.target",
+        format_args!("expected a folder, s3://BUCKET/PREFIX, or none, found `{target}`"),
+    );
+    let keeps_positions = target == "none" || config.store.url != StoreUrl::None;
+    require(
+        refusals,
+        keeps_positions,
+        "export.target",
+        format_args!("the export keeps its positions in the store, and store.url is none: name a store"),
+    );
+    let least = Duration::from_secs(1);
+    require(
+        refusals,
+        export.roll_every.is_none_or(|every| every >= least),
+        "export.roll_every",
+        format_args!("below 1s; each file costs requests and readers"),
+    );
+    for (key, bytes, least) in [
+        ("export.roll_bytes", export.roll_bytes, 64 << 10),
+        ("export.max_buffer_bytes", export.max_buffer_bytes, 1 << 20),
+        ("export.max_spool_bytes", export.max_spool_bytes, 1 << 20),
+    ] {
+        require(refusals, bytes >= least, key, format_args!("{bytes} bytes; at least {least} are needed"));
+    }
 }
 
 fn kafka(kafka: &Kafka, refusals: &mut Refusals) {

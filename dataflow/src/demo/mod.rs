@@ -23,9 +23,10 @@ use anyhow::Context;
 use jiff::Timestamp;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
-use score::Score;
+use score::{Score, Summary};
 use smartlog_generator::Demo;
 use smartlog_generator::output::{KafkaTarget, Pace, Partitioning, to_kafka};
+use smartlog_sinks::parquet::{self, ExportConfig};
 use smartlog_sinks::{CancellationToken, LogSinkEntry, StoreConfig};
 use std::io::Write;
 use std::path::Path;
@@ -35,6 +36,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Soon enough for someone who looks into the folder.
+const ROLL_EVERY: Duration = Duration::from_secs(20);
 const TOPIC: &str = "logs";
 /// More partitions hold more of what the broker keeps (5 MiB each), and cost more: it looks for an offset batch by batch
 /// from the start of a partition, and the more partitions, the smaller the batches.
@@ -63,7 +66,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     });
     let job = Job {
         sources: Sources::Kafka(Arc::clone(&kafka)),
-        storage: Some(Storage { store: store.clone(), log_sinks: vec![LogSinkEntry::of_store(&store)] }),
+        storage: Some(storage(config, &store)?),
         retention: Some(config.time.retention),
         begin: Begin::Earliest,
         until_end: false,
@@ -107,7 +110,9 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let _ = crate::committer::wait(runtime.handle(), served);
 
     let counts = crate::committer::wait(runtime.handle(), smartlog_sinks::counts(&store))?;
-    let summary = score.lock().unwrap_or_else(PoisonError::into_inner).summary(produced, &counts);
+    let exported = crate::committer::wait(runtime.handle(), parquet::exported_rows(&store))?;
+    let mut score = score.lock().unwrap_or_else(PoisonError::into_inner);
+    let summary = Summary { parquet_rows: exported.unsigned_abs(), ..score.summary(produced, &counts) };
     let mut out = std::io::stdout().lock();
     match config.output.format {
         OutputFormat::Json => writeln!(out, "{}", serde_json::to_string(&summary)?)?,
@@ -126,6 +131,25 @@ fn greet(config: &Config, address: &str) -> anyhow::Result<()> {
     writeln!(out, "  API             http://{address}/docs")?;
     writeln!(out, "  stop            Ctrl-C\n")?;
     Ok(out.flush()?)
+}
+
+/// The store, and every log as Parquet in a folder beside it, begun anew as the store is.
+fn storage(config: &Config, store: &StoreConfig) -> anyhow::Result<Storage> {
+    let lake = config.demo.dir.join("lake");
+    for folder in ["logs", "anomalies"] {
+        match std::fs::remove_dir_all(lake.join(folder)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing the earlier demo's {}", lake.display()));
+            }
+            _ => {}
+        }
+    }
+    let export = ExportConfig {
+        roll_every: Some(config.export.roll_every.unwrap_or(ROLL_EVERY)),
+        ..config.export.config_for(&lake.display().to_string())
+    };
+    let log_sinks = vec![LogSinkEntry::of_store(store), LogSinkEntry::parquet(&export, store)];
+    Ok(Storage { store: store.clone(), log_sinks, export: Some(export) })
 }
 
 /// A store of its own, begun anew: what an earlier demo left there is removed, and nothing else.

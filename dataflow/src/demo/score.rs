@@ -29,8 +29,8 @@ pub struct Summary {
     pub produced: u64,
     /// Logs in the store.
     pub stored: i64,
-    /// Rows in Parquet files; `null` while no Parquet sink is part of the program.
-    pub parquet_rows: Option<u64>,
+    /// Rows in Parquet files.
+    pub parquet_rows: u64,
     pub dead_letters: i64,
     /// Incidents that began.
     pub incidents: usize,
@@ -81,7 +81,7 @@ impl Score {
         Summary {
             produced,
             stored: counts.logs,
-            parquet_rows: None,
+            parquet_rows: 0,
             dead_letters: counts.dead_letters,
             incidents: expected.len(),
             incidents_found: found.count(),

@@ -143,7 +143,8 @@ impl Writer {
             self.write()?;
             self.settle(is_open)?;
             if !is_open && self.ready.is_empty() && (stopped || !self.is_behind()) {
-                return self.write_last();
+                self.write_last()?;
+                return Ok(wait(&self.context.runtime, self.sink.finish())?);
             }
         }
     }

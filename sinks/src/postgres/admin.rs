@@ -160,6 +160,8 @@ pub(crate) async fn accept_topic(url: &PostgresUrl, topic: &str) -> Result<u64, 
             "UPDATE pipeline_state SET partition_clocks = $2::text::json, holder = NULL WHERE pipeline = $1";
         transaction.execute(sql, &[&state.get::<_, &str>(0), &clocks]).await.map_err(&failed)?;
     }
+    // What was exported of the old topic says nothing about the offsets of the new one.
+    transaction.execute("UPDATE export_days SET covered = '[]'", &[]).await.map_err(&failed)?;
     let sql = "DELETE FROM sink_positions WHERE topic = $1";
     let dropped = transaction.execute(sql, &[&topic]).await.map_err(&failed)?;
     let sql = "DELETE FROM retention_cuts WHERE topic = $1";

@@ -8,6 +8,7 @@
 mod admin;
 mod aggregates;
 mod copy;
+mod database;
 mod days;
 mod episodes;
 mod log_positions;
@@ -23,6 +24,7 @@ mod types;
 pub(crate) use admin::{
     accept_topic, counts, expire, forget, migrate, note_lanes, positions, retention_cuts, set_start, survey,
 };
+pub(crate) use database::PostgresDatabase;
 pub(crate) use logs::PostgresLogs;
 pub(crate) use state::PostgresState;
 

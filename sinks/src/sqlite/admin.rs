@@ -175,6 +175,8 @@ pub(crate) async fn accept_topic(file: &Path, topic: String) -> Result<u64, Sink
         let dropped =
             transaction.execute("DELETE FROM sink_positions WHERE topic = ?1", [&topic]).map_err(failed)?;
         transaction.execute("DELETE FROM retention_cuts WHERE topic = ?1", [&topic]).map_err(failed)?;
+        // What was exported of the old topic says nothing about the offsets of the new one.
+        transaction.execute("UPDATE export_days SET covered = '[]'", []).map_err(failed)?;
         let state: Vec<(String, String)> = transaction
             .prepare("SELECT pipeline, partition_clocks FROM pipeline_state")
             .and_then(|mut s| s.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())

@@ -8,6 +8,7 @@
 //! ```
 
 mod admin;
+mod database;
 mod episodes;
 mod logs;
 mod snapshot;
@@ -17,6 +18,7 @@ mod writer;
 pub(crate) use admin::{
     accept_topic, counts, expire, forget, migrate, note_lanes, positions, retention_cuts, set_start, survey,
 };
+pub(crate) use database::SqliteDatabase;
 pub(crate) use logs::SqliteLogs;
 pub(crate) use state::SqliteState;
 

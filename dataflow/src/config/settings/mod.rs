@@ -8,6 +8,7 @@
 mod api;
 mod detection;
 mod engine;
+mod export;
 mod kafka;
 mod parse;
 mod program;
@@ -18,6 +19,7 @@ mod traffic;
 pub use api::{Api, ApiLimits};
 pub use detection::{Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolumeSpike};
 pub use engine::{Engine, Windows};
+pub use export::{Dialect, Export};
 pub use kafka::{Kafka, Properties};
 pub use parse::{Format, Parse};
 pub use program::{Log, LogFormat, Metrics, Output, OutputFormat};
@@ -48,6 +50,8 @@ pub struct Config {
     pub time: Time,
     /// Where results are kept.
     pub store: Store,
+    /// Every log as Parquet, in a folder or bucket.
+    pub export: Export,
     /// The windows as a file, for other programs.
     pub windows: Windows,
     /// When something counts as trouble.

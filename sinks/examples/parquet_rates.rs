@@ -1,0 +1,143 @@
+//! How fast logs become Parquet files, and how large they are, beside pyarrow writing the same rows with the same codec.
+//!
+//! ```sh
+//! SMARTLOG_TEST_PYTHON=$(scripts/services install python) cargo run --release -p smartlog-sinks --example parquet_rates
+//! ```
+//!
+//! The sink does all of its work: hashing, sorting, taking fields out of metadata, files, ledger (SQLite). pyarrow gets
+//! the finished columns in memory and writes them; with `sorted` it sorts them first, and with `rows` it makes them from Python's
+//! own rows. In turns, so that what slows the machine slows both; the best of each.
+#![allow(clippy::print_stdout, reason = "a table for people")]
+
+use anyhow::{Context, Result, ensure};
+use smartlog_schema::level::Level;
+use smartlog_schema::log::{LogBatch, LogRef};
+use smartlog_schema::position::TopicPartition;
+use smartlog_sinks::parquet::ExportConfig;
+use smartlog_sinks::{CancellationToken, Health, StoreConfig};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+const T0: i64 = 1_768_471_200_000_000;
+const ROUNDS: usize = 5;
+const BATCH: i64 = 1_000;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<()> {
+    let rows =
+        std::env::var("SMARTLOG_BENCH_LOGS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(500_000);
+    let python = std::env::var("SMARTLOG_TEST_PYTHON").context("set SMARTLOG_TEST_PYTHON")?;
+    let batches = batches(rows);
+    let folder = tempfile::tempdir()?;
+    let (mut ours, mut size, mut theirs) = (f64::MAX, 0, BTreeMap::<String, (f64, u64)>::new());
+    for round in 0..ROUNDS {
+        let lake = folder.path().join(format!("lake{round}"));
+        let took = write(&lake, &batches).await?;
+        ours = ours.min(took);
+        size = bytes_in(&lake)?;
+        for (name, seconds, bytes) in pyarrow(&python, &lake)? {
+            let best = theirs.entry(name).or_insert((f64::MAX, bytes));
+            *best = (best.0.min(seconds), bytes);
+        }
+        std::fs::remove_dir_all(lake)?;
+    }
+    println!(
+        "{rows} logs, best of {ROUNDS}\n{:<26}{:>12}{:>14}{:>12}{:>8}",
+        "", "logs/s", "bytes", "bytes/log", "ratio"
+    );
+    let line = |name: &str, seconds: f64, bytes: u64, ratio: f64| {
+        let (rate, each) = (rows as f64 / seconds, bytes as f64 / rows as f64);
+        println!("{name:<26}{rate:>12.0}{bytes:>14}{each:>12.1}{ratio:>8.2}");
+    };
+    line("smartlog", ours, size, 1.0);
+    for (name, (seconds, bytes)) in &theirs {
+        line(&format!("pyarrow, {name}"), *seconds, *bytes, seconds / ours);
+    }
+    Ok(())
+}
+
+fn batches(rows: i64) -> Vec<LogBatch> {
+    let services =
+        ["payment-service", "auth", "checkout", "catalogue", "search", "shipping", "mail", "gateway"];
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let mut batches = Vec::new();
+    for first in (0..rows).step_by(BATCH as usize) {
+        let mut batch = LogBatch::new(TopicPartition::new("logs", 0), first);
+        for offset in first..(first + BATCH).min(rows) {
+            let (took, user) = (random(5_000), random(20_000));
+            let message = match random(5) {
+                0 => format!("GET /api/v1/orders/{} 200 in {took} ms", random(1_000_000)),
+                1 => format!(
+                    "Database connection timeout after {took} ms to 10.0.{}.{}",
+                    random(8),
+                    random(250)
+                ),
+                2 => format!("cache miss for key user:{user}"),
+                3 => format!("payment {:08x} authorised", random(u64::MAX) as u32),
+                _ => "heartbeat".to_owned(),
+            };
+            let id = random(u64::MAX);
+            let metadata =
+                format!(r#"{{"request_id": "{id:016x}", "user_id": "user-{user}", "duration_ms": {took}}}"#);
+            let host = format!("server-{:02}", random(40));
+            batch.push(&LogRef {
+                offset,
+                timestamp_us: T0 + offset * 100 + random(2_000_000) as i64,
+                level: Level::ALL[random(5) as usize],
+                service: services[random(8) as usize],
+                host: Some(&host),
+                message: &message,
+                metadata: Some(&metadata),
+                shape: random(60) as i64 + 1,
+            });
+        }
+        batch.next_offset = (first + BATCH).min(rows);
+        batches.push(batch);
+    }
+    batches
+}
+
+async fn write(lake: &Path, batches: &[LogBatch]) -> Result<f64> {
+    let store = tempfile::tempdir()?;
+    let store = StoreConfig::new(format!("sqlite:{}", store.path().join("store.db").display()));
+    let config = ExportConfig::new(lake.display().to_string());
+    let mut sink = smartlog_sinks::parquet_sink(&config, &store, Health::new(), CancellationToken::new());
+    sink.resume(&[TopicPartition::new("logs", 0)]).await?;
+    let begun = Instant::now();
+    for few in batches.chunks(10) {
+        sink.write(few, T0).await?;
+    }
+    sink.finish().await?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+fn bytes_in(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() { bytes_in(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(bytes)
+}
+
+/// Name, seconds and bytes of each way.
+fn pyarrow(python: &str, lake: &Path) -> Result<Vec<(String, f64, u64)>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/parquet_rates.py");
+    let output = Command::new(python).arg(script).arg(lake).output().context("running python")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    let fields = |line: &str| {
+        let mut words = line.split_whitespace();
+        let mut next = || words.next().context("name, seconds, bytes");
+        Ok((next()?.to_owned(), next()?.parse()?, next()?.parse()?))
+    };
+    text.lines().map(fields).collect()
+}
