@@ -220,15 +220,18 @@ macro_rules! on_both_stores {
 on_both_stores!(
     every_log_is_read_back_once,
     a_crash_leaves_no_gap_and_no_double,
-    a_rival_fences_the_old_writer
+    a_rival_fences_the_old_writer,
+    a_day_is_closed_once_it_is_whole_and_late_logs_make_a_new_version,
+    a_generation_replaces_a_day_and_what_is_streamed_meanwhile_stays,
+    a_stream_that_comes_later_leaves_out_what_a_generation_holds,
 );
 
 async fn every_log_is_read_back_once(bench: Bench) {
     let mut random = StdRng::seed_from_u64(1);
     let mut lake = Lake::new();
     // Small bounds: many row groups, files and ranges.
-    lake.config.max_buffer_bytes = 256 << 10;
-    lake.config.roll_bytes = 128 << 10;
+    lake.config.max_buffer_bytes = 96 << 10;
+    lake.config.roll_bytes = 24 << 10;
     let logs: Vec<Vec<Input>> = (0..3).map(|partition| inputs(&mut random, partition, 8_000)).collect();
     let mut sink = lake.sink(&bench);
     assert_eq!(sink.resume(&[source(0), source(1), source(2)]).await.expect("claimed").len(), 0);
