@@ -111,7 +111,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
 
     let counts = crate::committer::wait(runtime.handle(), smartlog_sinks::counts(&store))?;
     let exported = crate::committer::wait(runtime.handle(), parquet::exported_rows(&store))?;
-    let mut score = score.lock().unwrap_or_else(PoisonError::into_inner);
+    let score = score.lock().unwrap_or_else(PoisonError::into_inner);
     let summary = Summary { parquet_rows: exported.unsigned_abs(), ..score.summary(produced, &counts) };
     let mut out = std::io::stdout().lock();
     match config.output.format {
