@@ -14,6 +14,7 @@
 //! | [`baseline`], [`rules`], [`detector`] | what is normal, what is not, and for how long |
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
 //! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
+//! | [`patterns`] | messages → shapes → templates |
 //! | [`window_rows`] | final windows as rows |
 
 pub mod admit;
@@ -29,6 +30,7 @@ pub mod fold;
 pub mod hourly;
 pub mod parse;
 mod partials;
+pub mod patterns;
 pub mod record;
 pub mod rules;
 pub mod score;
