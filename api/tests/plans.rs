@@ -86,7 +86,7 @@ async fn every_statement_goes_by_an_index() {
 }
 
 /// Whether the plan reads a large table from end to end. To count all rows of a list, something must be read from end to
-/// end; of logs the count is bounded.
+/// end; of logs the count is bounded. `window_state` holds 18 minutes, of which 15 are shown: to read all of it is right.
 fn reads_all(plan: &str) -> bool {
     let counts = plan.lines().next().is_some_and(|query| query.contains("select count(*)"));
     plan.split("Seq Scan on ").skip(1).any(|rest| {
@@ -94,7 +94,7 @@ fn reads_all(plan: &str) -> bool {
         match table {
             _ if table.starts_with("logs_") => !table.ends_with("_default"),
             "anomalies" | "hourly_metrics" | "dead_letters" => !counts,
-            "anomaly_events" | "window_state" => true,
+            "anomaly_events" => true,
             _ => false,
         }
     })
