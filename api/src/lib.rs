@@ -20,6 +20,7 @@ mod app;
 mod auth;
 mod cache;
 mod config;
+mod costs;
 mod feed;
 mod listing;
 mod openapi;

@@ -35,10 +35,7 @@ const EPISODE_COLUMNS: [Column; 2] = [("service", Physical::BYTE_ARRAY), ("statu
 ///
 /// # Errors
 /// Broken, when it is no such file; transient, when it could not be read.
-pub async fn logs(
-    file: impl AsyncFileReader + Unpin + Send + 'static,
-    date: Date,
-) -> Result<ByService, Failure> {
+pub async fn logs(file: impl AsyncFileReader + Unpin + 'static, date: Date) -> Result<ByService, Failure> {
     let mut counts = ByService::new();
     let footer = scan(file, &LOG_COLUMNS, |batch| add_logs(&mut counts, batch)).await?;
     let counted = counts.values().map(|c| c.logs).sum::<i64>().to_string();
@@ -57,14 +54,14 @@ pub async fn logs(
 ///
 /// # Errors
 /// As [`logs`].
-pub async fn episodes(file: impl AsyncFileReader + Unpin + Send + 'static) -> Result<ByService, Failure> {
+pub async fn episodes(file: impl AsyncFileReader + Unpin + 'static) -> Result<ByService, Failure> {
     let mut counts = ByService::new();
     scan(file, &EPISODE_COLUMNS, |batch| add_episodes(&mut counts, batch)).await?;
     Ok(counts)
 }
 
 async fn scan(
-    file: impl AsyncFileReader + Unpin + Send + 'static,
+    file: impl AsyncFileReader + Unpin + 'static,
     columns: &[Column],
     mut add: impl FnMut(&RecordBatch) -> Result<(), Failure>,
 ) -> Result<Vec<KeyValue>, Failure> {

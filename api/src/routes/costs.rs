@@ -1,66 +1,74 @@
 //! `GET /api/v1/costs/estimate`: what the cloud part costs this month, from what was stored and called.
-//!
-//! Prices are those of eu-west-1 without taxes; the limits are the free tier's. What is not counted by this program
-//! (requests of other users of the bucket, data transfer) is not in it.
 
-use super::{Answer, Call, JSON, Route, encode, schema_of};
+use super::{Answer, Call, JSON, Route, fresh, schema_of};
+use crate::app::App;
+use crate::costs::{Account, Costs, Free, GB, Micros, Month, Prices, Status, Usage};
+use crate::params::{Kind, Param};
 use crate::problem::Problem;
-use crate::store::{Arg, Row, StoreError};
-use jiff::{ToSpan, tz::TimeZone};
+use crate::store::{Arg, Sql, StoreError};
+use axum::response::Response;
+use hyper::StatusCode;
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
+use std::sync::atomic::AtomicU64;
 use utoipa::ToSchema;
 
 pub const ROUTE: Route = Route {
     path: "/api/v1/costs/estimate",
     operation: "estimateCosts",
     tag: "costs",
-    summary: "Costs of the cloud part in the current month",
-    about: "From what was exported to S3: bytes kept, requests made, one call of the function for each file, and the \
-            items that it writes. Within the free tier a service costs nothing. `forecast_usd` is the whole month at the \
-            pace so far. All zero where nothing is exported to S3.",
-    params: &[],
+    summary: "Costs of the cloud part in the current month (UTC)",
+    about: "From the exporter's own ledger: how long each file was kept in S3, requests, one call of the function for each \
+            request that writes (at most), and the units of DynamoDB that counting a file takes. Prices are dated, without \
+            taxes. `forecast` is the whole month: requests at the pace so far, storage as it grew this month. Status: `approaching` from \
+            80 % of anything that is free, `exceeded` beyond it or when a cent is to pay. All zero where nothing is exported to S3.",
+    params: &[ACCOUNT, REGION],
     path_params: &[],
     produces: JSON,
     schema: Some(schema_of::<Estimate>),
     example: Some(example),
     also: &[],
-    answer: Answer::Kept(|call| Box::pin(estimate(call))),
+    answer: Answer::Plain(|call| Box::pin(async move { estimate(&call).await })),
 };
 
-/// US dollars: a GB kept for a month; a thousand PUT and a thousand GET requests.
-const S3_GB_MONTH: f64 = 0.023;
-const S3_1000_PUTS: f64 = 0.005;
-const S3_1000_GETS: f64 = 0.0004;
-/// A million calls of the function, beyond the free ones.
-const LAMBDA_MILLION: f64 = 0.20;
-/// A million write units; a transaction takes two for each item.
-const DYNAMODB_MILLION_WRITES: f64 = 0.705;
-const WRITES_PER_ITEM: f64 = 2.0;
-/// What is free: of S3 in the first year of an account, of the others always. Writes on demand never are.
-const FREE_S3_GB: f64 = 5.0;
-const FREE_PUTS: f64 = 2_000.0;
-const FREE_GETS: f64 = 20_000.0;
-const FREE_CALLS: f64 = 1_000_000.0;
+const ACCOUNT: Param = Param {
+    name: "account",
+    kind: Kind::Choice(&["first_year", "older", "credits"]),
+    about: "What is free: `first_year` of an account made before 15 July 2025, `older`, or made since (`credits`)",
+    example: "first_year",
+};
+const REGION: Param =
+    Param { name: "region", kind: Kind::Choice(&["eu-west-1"]), about: "Whose prices", example: "eu-west-1" };
+
+/// Memory of the function, GB, and how long a call is taken to last: what it measures itself is less.
+const FUNCTION_GB: f64 = 0.25;
+const CALL_SECONDS: f64 = 1.0;
+/// A transaction takes two units for each item; the function counts a service by two items, its contribution and
+/// its sum, and an object by its head, once for each 49 services.
+const UNITS_PER_ITEM: f64 = 2.0;
+const SERVICES_PER_TRANSACTION: f64 = 49.0;
 
 /// The estimate.
 #[derive(Debug, Serialize, ToSchema)]
 struct Estimate {
-    /// The month, in UTC.
     #[schema(example = "2026-01")]
     period: String,
-    estimated_costs_usd: Costs,
+    estimated_costs_usd: Dollars,
     free_tier_usage: FreeTier,
-    /// `within_free_tier` or `exceeds_free_tier`.
+    /// `within_free_tier`, `approaching` or `exceeded`.
     #[schema(example = "within_free_tier")]
     status: &'static str,
-    /// The whole month at the pace so far.
-    forecast_usd: Costs,
-    counted: Counted,
+    forecast: Forecast,
+    detail: Detail,
 }
 
-/// US dollars.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-struct Costs {
+/// US dollars, to the cent.
+#[derive(Debug, Serialize, ToSchema)]
+struct Dollars {
     s3: f64,
     lambda: f64,
     dynamodb: f64,
@@ -70,140 +78,226 @@ struct Costs {
 /// How much of what is free is used.
 #[derive(Debug, Serialize, ToSchema)]
 struct FreeTier {
-    s3_storage_gb: Used,
-    lambda_invocations: Used,
-    s3_put_requests: Used,
+    s3_storage_gb: Meter,
+    s3_put_requests: Meter,
+    s3_get_requests: Meter,
+    lambda_invocations: Meter,
+    lambda_gb_seconds: Meter,
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-struct Used {
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+struct Meter {
     used: f64,
     limit: f64,
 }
 
-/// What the estimate rests on; this month's, but for what is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
-struct Counted {
-    /// Bytes in S3 now.
-    stored_bytes: i64,
-    put_requests: i64,
-    get_requests: i64,
-    /// Files completed: each calls the function once.
-    files: i64,
-    /// Services that logged: the function writes two items for each and one for the file.
-    services: i64,
+/// The whole month.
+#[derive(Debug, Serialize, ToSchema)]
+struct Forecast {
+    estimated_costs_usd: Dollars,
+    status: &'static str,
+    /// How it is made.
+    method: &'static str,
 }
 
-async fn estimate(call: Call) -> Result<Vec<u8>, Problem> {
-    let app = &*call.app;
-    let today = call.now.to_zoned(TimeZone::UTC).date();
-    let (first, next) = (today.first_of_month(), today.first_of_month().saturating_add(1.month()));
-    let at =
-        |date: jiff::civil::Date| date.to_zoned(TimeZone::UTC).map(|day| day.timestamp()).unwrap_or(call.now);
-    let (begin, end) = (at(first), at(next));
-    let passed =
-        (call.now.as_second() - begin.as_second()) as f64 / (end.as_second() - begin.as_second()) as f64;
+/// What it rests on.
+#[derive(Debug, Serialize, ToSchema)]
+struct Detail {
+    account: &'static str,
+    region: String,
+    /// The day of the price list.
+    prices_as_of: String,
+    /// The share of the month that has passed.
+    month_passed: f64,
+    /// Services that logged this month.
+    services: i64,
+    /// GB kept × the share of the month that they were kept.
+    s3_gb_months: f64,
+    dynamodb_write_units: f64,
+    dynamodb_read_units: f64,
+    /// Not rounded.
+    exact_costs_usd: Dollars,
+}
 
-    let mut files = app.store.sql(
-        "select cast(coalesce(sum(case when deleted_us is null then bytes end), 0) as bigint), \
-         cast(coalesce(sum(case when completed_us >= ",
-    );
-    files.arg(Arg::Int(begin.as_microsecond())).push(
-        " then 1 end), 0) as bigint) from export_files where target like 's3:%' and status = 'complete'",
-    );
-    let mut usage = app.store.sql(
+const METHOD: &str = "requests and calls: so far / share of the month that has passed (a day at least); \
+                      storage: kept so far, and what is there now growing as it grew this month";
+
+/// All that is known of this month.
+struct Known {
+    month: Month,
+    period: String,
+    services: i64,
+    usage: Usage,
+    end: Usage,
+}
+
+async fn estimate(call: &Call) -> Result<Response, Problem> {
+    let account =
+        Account::ALL.into_iter().find(|a| a.as_str() == call.params.choice(&ACCOUNT)).unwrap_or_default();
+    let region = call.params.choice(&REGION);
+    let prices =
+        Prices::of(region).ok_or_else(|| Problem::internal("there is no price file of this region"))?;
+    let known = read(&call.app, call.now).await?;
+    let free = account.free();
+    let (costs, end) = (known.usage.costs(&prices, &free), known.end.costs(&prices, &free));
+    let answer = Estimate {
+        period: known.period,
+        estimated_costs_usd: Dollars::cents(&costs),
+        free_tier_usage: FreeTier::of(&known.usage, &free),
+        status: Status::of(&known.usage, &costs, &free).as_str(),
+        forecast: Forecast {
+            estimated_costs_usd: Dollars::cents(&end),
+            status: Status::of(&known.end, &end, &free).as_str(),
+            method: METHOD,
+        },
+        detail: Detail {
+            account: account.as_str(),
+            region: prices.region,
+            prices_as_of: prices.as_of,
+            month_passed: known.month.passed(),
+            services: known.services,
+            s3_gb_months: known.usage.s3_gb_months,
+            dynamodb_write_units: known.usage.dynamodb_write_units,
+            dynamodb_read_units: known.usage.dynamodb_read_units,
+            exact_costs_usd: Dollars::exact(&costs),
+        },
+    };
+    fresh(StatusCode::OK, &answer)
+}
+
+async fn read(app: &App, now: Timestamp) -> Result<Known, StoreError> {
+    let first = now.to_zoned(TimeZone::UTC).date().first_of_month();
+    let next = first.saturating_add(1.month());
+    let month = Month { begin: midnight(first), end: midnight(next), now: now.as_microsecond() };
+    let mut requests = app.store.sql(
         "select cast(coalesce(sum(puts), 0) as bigint), cast(coalesce(sum(gets), 0) as bigint) from export_usage \
          where target like 's3:%' and day >= ",
     );
-    usage.arg(Arg::Text(first.to_string()));
+    requests.arg(Arg::Text(first.to_string())).push(" and day < ").arg(Arg::Text(next.to_string()));
     let mut services = app.store.sql("select count(distinct service) from hourly_metrics where hour >= ");
-    services.arg(Arg::Time(begin));
-    let [files, usage, services] = app.fetch_all([files, usage, services]).await?;
-    let counted = counted(&files, &usage, &services)?;
-    let costs = costs(&counted, 1.0);
-    let is_free = costs.total < 0.005;
-    encode(&Estimate {
-        period: first.strftime("%Y-%m").to_string(),
-        estimated_costs_usd: costs,
-        free_tier_usage: FreeTier {
-            s3_storage_gb: Used { used: cents(gigabytes(&counted)), limit: FREE_S3_GB },
-            lambda_invocations: Used { used: counted.files as f64, limit: FREE_CALLS },
-            s3_put_requests: Used { used: counted.put_requests as f64, limit: FREE_PUTS },
-        },
-        status: if is_free { "within_free_tier" } else { "exceeds_free_tier" },
-        // In the first hours a pace says nothing yet.
-        forecast_usd: self::costs(&counted, 1.0 / passed.max(1.0 / 31.0)),
-        counted,
-    })
+    services.arg(Arg::Time(Timestamp::from_microsecond(month.begin).unwrap_or(now)));
+    let [files, requests, services] = app.fetch_all([files(app, &month), requests, services]).await?;
+    let real = |column| files.first().map_or(Ok(0.0), |row| row.get::<f64>(column));
+    let whole = |rows: &[crate::store::Row], column| rows.first().map_or(Ok(0), |row| row.get::<i64>(column));
+    let (puts, gets, services) = (whole(&requests, 0)?, whole(&requests, 1)?, whole(&services, 0)?);
+    let usage = used(real(0)? / GB / (month.end - month.begin) as f64, real(1)? / GB, puts, gets, services);
+    let end = usage.at_month_end(&month, real(2)? / GB);
+    Ok(Known { month, period: first.strftime("%Y-%m").to_string(), services, usage, end })
 }
 
-fn counted(files: &[Row], usage: &[Row], services: &[Row]) -> Result<Counted, StoreError> {
-    let number = |rows: &[Row], column| rows.first().map_or(Ok(0), |row| row.get::<i64>(column));
-    Ok(Counted {
-        stored_bytes: number(files, 0)?,
-        put_requests: number(usage, 0)?,
-        get_requests: number(usage, 1)?,
-        files: number(files, 1)?,
-        services: number(services, 0)?,
-    })
+/// Bytes × microseconds kept this month; bytes there now; bytes more than when the month began.
+fn files(app: &App, month: &Month) -> Sql {
+    let mut sql =
+        app.store.sql("select cast(coalesce(sum(cast(bytes as double precision) * (coalesce(deleted_us, ");
+    sql.arg(Arg::Int(month.now)).push(") - case when completed_us > ").arg(Arg::Int(month.begin));
+    sql.push(" then completed_us else ").arg(Arg::Int(month.begin));
+    sql.push(" end)), 0) as double precision), ");
+    sql.push(
+        "cast(coalesce(sum(case when deleted_us is null then bytes else 0 end), 0) as double precision), ",
+    );
+    sql.push("cast(coalesce(sum(case when completed_us >= ").arg(Arg::Int(month.begin));
+    sql.push(" then bytes else 0 end - case when deleted_us is not null then bytes else 0 end), 0) as double precision) ");
+    sql.push("from export_files where target like 's3:%' and completed_us is not null and completed_us <= ");
+    sql.arg(Arg::Int(month.now))
+        .push(" and (deleted_us is null or deleted_us > ")
+        .arg(Arg::Int(month.begin))
+        .push(")");
+    sql
 }
 
-fn gigabytes(counted: &Counted) -> f64 {
-    counted.stored_bytes as f64 / 1e9
+fn midnight(date: Date) -> Micros {
+    date.to_zoned(TimeZone::UTC).map_or(0, |day| day.timestamp().as_microsecond())
 }
 
-/// What `times` as many requests cost, with as much kept as now.
-fn costs(counted: &Counted, times: f64) -> Costs {
-    let beyond = |used: f64, free: f64| (used - free).max(0.0);
-    let requests = beyond(counted.put_requests as f64 * times, FREE_PUTS) * S3_1000_PUTS / 1e3
-        + beyond(counted.get_requests as f64 * times, FREE_GETS) * S3_1000_GETS / 1e3;
-    let s3 = cents(beyond(gigabytes(counted), FREE_S3_GB) * S3_GB_MONTH + requests);
-    let calls = counted.files as f64 * times;
-    let lambda = cents(beyond(calls, FREE_CALLS) * LAMBDA_MILLION / 1e6);
-    let items = calls * (2.0 * counted.services as f64 + 1.0);
-    let dynamodb = cents(items * WRITES_PER_ITEM * DYNAMODB_MILLION_WRITES / 1e6);
-    Costs { s3, lambda, dynamodb, total: cents(s3 + lambda + dynamodb) }
+fn used(s3_gb_months: f64, s3_gb: f64, puts: i64, gets: i64, services: i64) -> Usage {
+    let (calls, services) = (puts as f64, services as f64);
+    let transactions = (services / SERVICES_PER_TRANSACTION).ceil().max(1.0);
+    Usage {
+        s3_gb,
+        s3_gb_months,
+        s3_puts: puts as f64,
+        s3_gets: gets as f64,
+        lambda_calls: calls,
+        lambda_gb_seconds: calls * FUNCTION_GB * CALL_SECONDS,
+        // The entry of the function's own ledger is one more.
+        dynamodb_write_units: calls * (UNITS_PER_ITEM * (2.0 * services + transactions) + 1.0),
+        dynamodb_read_units: calls * (services + 1.0),
+    }
 }
 
-fn cents(dollars: f64) -> f64 {
-    (dollars * 100.0).round() / 100.0
+impl Dollars {
+    fn exact(costs: &Costs) -> Self {
+        Self { s3: costs.s3, lambda: costs.lambda, dynamodb: costs.dynamodb, total: costs.total }
+    }
+
+    fn cents(costs: &Costs) -> Self {
+        let round = |dollars: f64| (dollars * 100.0).round() / 100.0;
+        Self {
+            s3: round(costs.s3),
+            lambda: round(costs.lambda),
+            dynamodb: round(costs.dynamodb),
+            total: round(costs.total),
+        }
+    }
+}
+
+impl FreeTier {
+    fn of(usage: &Usage, free: &Free) -> Self {
+        let [s3_storage_gb, s3_put_requests, s3_get_requests, lambda_invocations, lambda_gb_seconds] =
+            usage.meters(free).map(|(_, used, limit)| Meter { used, limit });
+        Self { s3_storage_gb, s3_put_requests, s3_get_requests, lambda_invocations, lambda_gb_seconds }
+    }
+}
+
+type Dial<K> = Family<[(&'static str, K); 1], Gauge<f64, AtomicU64>>;
+
+/// The same numbers for `/metrics`, for an account in its first year; nothing while the store cannot be read.
+pub async fn gauges(app: &App, now: Timestamp) -> Registry {
+    let mut registry = Registry::with_prefix("smartlog");
+    let (Ok(known), Some(prices)) = (read(app, now).await, Prices::of("eu-west-1")) else { return registry };
+    let free = Account::default().free();
+    let (month, forecast, tier) = (Dial::default(), Dial::default(), Dial::default());
+    for (dial, usage) in [(&month, &known.usage), (&forecast, &known.end)] {
+        let costs = usage.costs(&prices, &free);
+        for (service, dollars) in [("s3", costs.s3), ("lambda", costs.lambda), ("dynamodb", costs.dynamodb)] {
+            dial.get_or_create(&[("service", service)]).set(dollars);
+        }
+    }
+    for (meter, used, limit) in known.usage.meters(&free) {
+        tier.get_or_create(&[("meter", meter)]).set(used / limit);
+    }
+    let dollars = || Unit::Other("dollars".into());
+    registry.register_with_unit("cloud_cost", "Estimated costs of this month so far", dollars(), month);
+    registry.register_with_unit(
+        "cloud_cost_forecast",
+        "Estimated costs of the whole month",
+        dollars(),
+        forecast,
+    );
+    registry.register_with_unit(
+        "cloud_free_tier_used",
+        "Used share of what is free in a month",
+        Unit::Ratios,
+        tier,
+    );
+    registry
 }
 
 fn example() -> serde_json::Value {
-    let nothing = serde_json::json!({"s3": 0.00, "lambda": 0.00, "dynamodb": 0.00, "total": 0.00});
+    let nothing = serde_json::json!({"s3": 0.0, "lambda": 0.0, "dynamodb": 0.0, "total": 0.0});
     serde_json::json!({
         "period": "2026-01", "estimated_costs_usd": nothing,
-        "free_tier_usage": {"s3_storage_gb": {"used": 2.5, "limit": 5.0},
-                            "lambda_invocations": {"used": 450.0, "limit": 1_000_000.0},
-                            "s3_put_requests": {"used": 480.0, "limit": 2_000.0}},
-        "status": "within_free_tier", "forecast_usd": nothing,
-        "counted": {"stored_bytes": 2_500_000_000_i64, "put_requests": 480, "get_requests": 31, "files": 450, "services": 3}
+        "free_tier_usage": {
+            "s3_storage_gb": {"used": 2.5, "limit": 5.0}, "s3_put_requests": {"used": 150.0, "limit": 2000.0},
+            "s3_get_requests": {"used": 31.0, "limit": 20000.0}, "lambda_invocations": {"used": 150.0, "limit": 1_000_000.0},
+            "lambda_gb_seconds": {"used": 37.5, "limit": 400_000.0}
+        },
+        "status": "within_free_tier",
+        "forecast": {"estimated_costs_usd": nothing, "status": "within_free_tier", "method": METHOD},
+        "detail": {
+            "account": "first_year", "region": "eu-west-1", "prices_as_of": "2026-10-15", "month_passed": 0.5, "services": 8,
+            "s3_gb_months": 1.25, "dynamodb_write_units": 5250.0, "dynamodb_read_units": 1350.0,
+            "exact_costs_usd": {"s3": 0.0, "lambda": 0.0, "dynamodb": 0.0039, "total": 0.0039}
+        }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_free_costs_nothing_and_what_is_beyond_costs_its_price() {
-        let free = Counted {
-            stored_bytes: 5_000_000_000,
-            put_requests: 2_000,
-            get_requests: 20_000,
-            files: 10,
-            services: 3,
-        };
-        assert_eq!(costs(&free, 1.0).total, 0.0);
-        // 10 GB beyond; a million PUT beyond; 2 million calls, of 1 service: 3 items of 2 write units each.
-        let much = Counted {
-            stored_bytes: 15_000_000_000,
-            put_requests: 1_002_000,
-            get_requests: 0,
-            files: 2_000_000,
-            services: 1,
-        };
-        let Costs { s3, lambda, dynamodb, total } = costs(&much, 1.0);
-        assert_eq!((s3, lambda, dynamodb, total), (5.23, 0.20, 8.46, 13.89));
-    }
 }

@@ -13,7 +13,7 @@ pub const ROUTE: Route = Route {
     operation: "getMetrics",
     tag: "status",
     summary: "Metrics for Prometheus",
-    about: "OpenMetrics text: what the process counts, and `smartlog_api_…` of the API itself.",
+    about: "OpenMetrics text: what the process counts, `smartlog_api_…` of the API itself, and `smartlog_cloud_…`: what the cloud part costs.",
     params: &[],
     path_params: &[],
     // Scrapers of every age get OpenMetrics: they have read it for years.
@@ -21,16 +21,18 @@ pub const ROUTE: Route = Route {
     schema: None,
     example: None,
     also: &[],
-    answer: Answer::Plain(|call| Box::pin(async move { metrics(&call) })),
+    answer: Answer::Plain(|call| Box::pin(async move { metrics(&call).await })),
 };
 
-fn metrics(call: &Call) -> Result<Response, Problem> {
+async fn metrics(call: &Call) -> Result<Response, Problem> {
+    let costs = super::costs::gauges(&call.app, call.now).await;
     let mut text = String::with_capacity(16 * 1024);
     let encoded = call
         .app
         .source
         .encode(&mut text)
         .and_then(|()| encode_registry(&mut text, &call.app.metrics.registry))
+        .and_then(|()| encode_registry(&mut text, &costs))
         .and_then(|()| encode_eof(&mut text));
     match encoded {
         Ok(()) => Ok(([(header::CONTENT_TYPE, OPENMETRICS), (header::CACHE_CONTROL, "no-store")], text)

@@ -1,0 +1,177 @@
+//! The cost estimate over real stores, against months computed by hand.
+
+mod common;
+
+use common::{Bench, HOUR};
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use serde_json::{Value, json};
+
+on_both_stores!(
+    nothing_exported_costs_nothing,
+    a_month_costs_what_it_costs_by_hand,
+    a_changed_ledger_changes_the_answer,
+    metrics_show_the_same_numbers,
+);
+
+const GIB: i64 = 1 << 30;
+
+struct Month {
+    first: String,
+    last: String,
+    begin: i64,
+    end: i64,
+    now: i64,
+}
+
+/// Of the wall clock, as the route sees it.
+fn month() -> Month {
+    let now = Timestamp::now();
+    let first = now.to_zoned(TimeZone::UTC).date().first_of_month();
+    let micros =
+        |date: jiff::civil::Date| date.to_zoned(TimeZone::UTC).expect("a day").timestamp().as_microsecond();
+    let (last, next) = (first.saturating_sub(1.day()), first.saturating_add(1.month()));
+    let (begin, end) = (micros(first), micros(next));
+    Month { first: first.to_string(), last: last.to_string(), begin, end, now: now.as_microsecond() }
+}
+
+async fn file(
+    bench: &Bench,
+    target: &str,
+    name: &str,
+    gib: i64,
+    completed: Option<i64>,
+    deleted: Option<i64>,
+) {
+    let null = |micros: Option<i64>| micros.map_or("null".to_owned(), |micros| micros.to_string());
+    let status = if completed.is_some() { "complete" } else { "intended" };
+    let (completed, deleted, bytes) = (null(completed), null(deleted), gib * GIB);
+    bench
+        .execute(&format!(
+            "insert into export_files (target, date, name, status, generation, rows, bytes, row_checksum, min_timestamp_us, \
+             max_timestamp_us, created_us, completed_us, deleted_us) \
+             values ('{target}', '2026-01-15', '{name}', '{status}', 0, 1, {bytes}, '00', 0, 0, 0, {completed}, {deleted})"
+        ))
+        .await;
+}
+
+async fn requests(bench: &Bench, target: &str, day: &str, puts: i64, gets: i64) {
+    bench
+        .execute(&format!(
+            "insert into export_usage (target, day, puts, gets) values ('{target}', '{day}', {puts}, {gets})"
+        ))
+        .await;
+}
+
+/// A month with all that counts and all that does not; what is by hand stands in the test.
+async fn seed(bench: &Bench) -> Month {
+    let month = month();
+    let middle = month.begin + (month.now - month.begin) / 2;
+    file(bench, "s3://lake/", "kept", 2, Some(month.begin - HOUR), None).await;
+    file(bench, "s3://lake/", "deleted", 1, Some(month.begin - 40 * 24 * HOUR), Some(middle)).await;
+    file(bench, "s3://lake/", "long gone", 50, Some(month.begin - 2 * HOUR), Some(month.begin - HOUR)).await;
+    file(bench, "s3://lake/", "not there yet", 50, None, None).await;
+    file(bench, "file:///lake", "elsewhere", 50, Some(month.begin), None).await;
+    requests(bench, "s3://lake/", &month.first, 4_000, 30_000).await;
+    requests(bench, "s3://other/", &month.first, 1_000, 0).await;
+    requests(bench, "s3://lake/", &month.last, 70_000, 70_000).await;
+    requests(bench, "file:///lake", &month.first, 70_000, 70_000).await;
+    for (service, at) in
+        [("a", month.now), ("b", month.now), ("c", month.begin), ("a", month.begin), ("d", month.begin - 1)]
+    {
+        let hour = bench.at(at);
+        bench
+            .execute(&format!(
+                "insert into hourly_metrics (hour, service, log_count, error_count, anomaly_count) values ({hour}, '{service}', 1, 0, 0)"
+            ))
+            .await;
+    }
+    month
+}
+
+fn near(found: &Value, expected: f64, tolerance: f64) {
+    let found = found.as_f64().expect("a number");
+    assert!((found - expected).abs() <= tolerance, "found {found}, expected {expected}");
+}
+
+async fn nothing_exported_costs_nothing(bench: Bench) {
+    let server = bench.serve().await;
+    let answer = server.json("/api/v1/costs/estimate").await;
+    assert_eq!(answer["period"], month().first[..7]);
+    assert_eq!(
+        answer["estimated_costs_usd"],
+        json!({"s3": 0.0, "lambda": 0.0, "dynamodb": 0.0, "total": 0.0})
+    );
+    assert_eq!(answer["free_tier_usage"]["s3_storage_gb"], json!({"used": 0.0, "limit": 5.0}));
+    assert_eq!(answer["free_tier_usage"]["lambda_invocations"], json!({"used": 0.0, "limit": 1_000_000.0}));
+    assert_eq!(
+        (&answer["status"], &answer["forecast"]["status"]),
+        (&json!("within_free_tier"), &json!("within_free_tier"))
+    );
+    server.end().await;
+}
+
+/// 5,000 PUT and 30,000 GET in the first free year: (5,000 − 2,000) × $0.005/1000 + (30,000 − 20,000) × $0.0004/1000 = $0.019.
+/// 5,000 calls that count 3 services: 5,000 × (2 × (2 × 3 + 1) + 1) = 75,000 write units × $0.705/M = $0.052875, and
+/// 5,000 × (3 + 1) = 20,000 read units × $0.1415/M = $0.00283. 2 GB kept all the time and 1 GB half of it are free.
+async fn a_month_costs_what_it_costs_by_hand(bench: Bench) {
+    let month = seed(&bench).await;
+    let server = bench.serve().await;
+    let answer = server.json("/api/v1/costs/estimate").await;
+    let exact = &answer["detail"]["exact_costs_usd"];
+    near(&exact["s3"], 0.019, 1e-9);
+    near(&exact["lambda"], 0.0, 0.0);
+    near(&exact["dynamodb"], 0.055705, 1e-9);
+    assert_eq!(
+        answer["estimated_costs_usd"],
+        json!({"s3": 0.02, "lambda": 0.0, "dynamodb": 0.06, "total": 0.07})
+    );
+    assert_eq!(answer["free_tier_usage"]["s3_storage_gb"]["used"], 2.0);
+    assert_eq!(answer["free_tier_usage"]["s3_put_requests"], json!({"used": 5_000.0, "limit": 2_000.0}));
+    assert_eq!((&answer["status"], &answer["detail"]["services"]), (&json!("exceeded"), &json!(3)));
+    // 2.5 GB on average, so far; a minute's tolerance for the time between the seed and the answer.
+    let passed = (month.now - month.begin) as f64 / (month.end - month.begin) as f64;
+    near(&answer["detail"]["month_passed"], passed, 60e6 / (month.end - month.begin) as f64);
+    near(&answer["detail"]["s3_gb_months"], 2.5 * passed, 2.5 * 60e6 / (month.end - month.begin) as f64);
+    let older = server.json("/api/v1/costs/estimate?account=older").await;
+    let s3 =
+        5.0 * 0.005 + 30.0 * 0.0004 + answer["detail"]["s3_gb_months"].as_f64().expect("a number") * 0.023;
+    near(&older["detail"]["exact_costs_usd"]["s3"], s3, 1e-6);
+    server.end().await;
+}
+
+async fn a_changed_ledger_changes_the_answer(bench: Bench) {
+    let month = seed(&bench).await;
+    let server = bench.serve().await;
+    let before = server.json("/api/v1/costs/estimate").await;
+    requests(&server.bench, "s3://third/", &month.first, 1_000, 0).await;
+    file(&server.bench, "s3://third/", "more", 4, Some(month.now), None).await;
+    let after = server.json("/api/v1/costs/estimate").await;
+    let s3 = |answer: &Value| answer["detail"]["exact_costs_usd"]["s3"].as_f64().expect("a number");
+    near(&json!(s3(&after) - s3(&before)), 0.005, 1e-6);
+    near(&after["detail"]["dynamodb_write_units"], 90_000.0, 0.0);
+    assert_eq!(after["free_tier_usage"]["s3_storage_gb"]["used"], 6.0);
+    server.end().await;
+}
+
+async fn metrics_show_the_same_numbers(bench: Bench) {
+    seed(&bench).await;
+    let server = bench.serve().await;
+    let answer = server.json("/api/v1/costs/estimate").await;
+    let text = server.get("/metrics").await.text();
+    let value = |name: &str| -> f64 {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_else(|| panic!("{name} in {text}"));
+        line.trim().parse().expect("a number")
+    };
+    let exact = &answer["detail"]["exact_costs_usd"];
+    near(&exact["dynamodb"], value("smartlog_cloud_cost_dollars{service=\"dynamodb\"}"), 1e-9);
+    near(&exact["s3"], value("smartlog_cloud_cost_dollars{service=\"s3\"}"), 1e-9);
+    assert!(
+        value("smartlog_cloud_cost_forecast_dollars{service=\"s3\"}")
+            >= value("smartlog_cloud_cost_dollars{service=\"s3\"}")
+    );
+    near(&json!(2.5), value("smartlog_cloud_free_tier_used_ratio{meter=\"s3_put_requests\"}"), 1e-9);
+    server.end().await;
+}
