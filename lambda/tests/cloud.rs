@@ -46,3 +46,11 @@ fn what_terraform_plans_works_on_a_local_aws() {
         python("planned.py", &[BOOTSTRAP]);
     }
 }
+
+#[test]
+fn a_large_file_is_counted_within_the_memory_of_the_function() {
+    if needs(&["minio", "dynamodb", "python"]) {
+        let megabytes = std::env::var("SMARTLOG_LAMBDA_LARGE_MB").unwrap_or_else(|_| "150".into());
+        python("large.py", &[BOOTSTRAP, &megabytes]);
+    }
+}
