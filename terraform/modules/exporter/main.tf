@@ -19,12 +19,12 @@ data "aws_iam_policy_document" "exporter" {
   }
 
   statement {
-    sid       = "ListFiles"
+    sid       = "ListFiles" # also what makes a missing file a 404; such a request names no prefix, hence IfExists
     actions   = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
     resources = [var.bucket_arn]
 
     condition {
-      test     = "StringLike"
+      test     = "StringLikeIfExists"
       variable = "s3:prefix"
       values   = ["${var.prefix}logs/*", "${var.prefix}anomalies/*"]
     }

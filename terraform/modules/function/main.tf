@@ -42,14 +42,14 @@ data "aws_iam_policy_document" "function" {
     ]
   }
 
-  # Without it S3 answers 403 for a file that is not there any more, not 404.
+  # Without it S3 answers 403 for a file that is not there any more, not 404. A request for a file names no prefix: hence IfExists.
   statement {
     sid       = "TellMissingFiles"
     actions   = ["s3:ListBucket"]
     resources = [local.bucket_arn]
 
     condition {
-      test     = "StringLike"
+      test     = "StringLikeIfExists"
       variable = "s3:prefix"
       values   = ["${var.prefix}logs/*", "${var.prefix}anomalies/*"]
     }
