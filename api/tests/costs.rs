@@ -6,7 +6,7 @@ use common::{Bench, HOUR};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::{Value, json};
 
-on_both_stores!(
+smartlog_test_services::on_both_stores!(
     nothing_exported_costs_nothing,
     a_month_costs_what_it_costs_by_hand,
     a_changed_ledger_changes_the_answer,
