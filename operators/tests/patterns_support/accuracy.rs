@@ -10,6 +10,7 @@ pub struct Row {
 }
 
 /// The sets by name; `None`, loudly, where they are not at hand.
+#[expect(clippy::print_stderr, reason = "a test that is left out must say so")]
 pub fn sets() -> Option<Vec<(String, Vec<Row>)>> {
     let shared = std::env::var_os("SMARTLOG_SHARED")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
