@@ -8,6 +8,7 @@
 
 use crate::commands;
 use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, in_words, is_in, options};
+use crate::history::From;
 use crate::logging;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
@@ -120,6 +121,25 @@ Examples:
   smartlog sinks set-start logs --at logs:0=1200 --at logs:1=1187
   smartlog sinks accept-topic logs          # after the topic was deleted and made anew")]
     Sinks(SinksArgs),
+    /// Fit a model on history, track it, register it
+    #[command(after_help = "\
+Examples:
+  smartlog train --from kafka --since 2026-01-08T00:00:00Z --register
+  smartlog train --from postgres --store postgres://smartlog@db/logs --since 2026-01-08T00:00:00Z --alias champion
+  smartlog train --from app.ndjson.zst --exclude 2026-01-15T10:00:00Z..2026-01-15T10:40:00Z
+  smartlog train --from kafka --mlflow http://mlflow:5000 --alias challenger
+
+Parquet cannot be read yet.")]
+    Train(TrainArgs),
+    /// Show, promote, push and compare models
+    #[command(after_help = "\
+Examples:
+  smartlog models list
+  smartlog models show champion
+  smartlog models promote 4 --alias champion
+  smartlog models push --mlflow http://mlflow:5000     # what was trained while the server was away
+  smartlog models diff champion challenger --from app.ndjson.zst")]
+    Models(ModelsArgs),
     /// Check each configured dependency; say what is wrong and how to mend it
     #[command(after_help = "\
 Examples:
@@ -181,6 +201,82 @@ pub struct ExportArgs {
     pub force: bool,
 }
 
+/// What `smartlog train` learns from.
+#[derive(Debug, Clone, Args)]
+pub struct TrainArgs {
+    /// kafka, postgres, sqlite (the table logs of --store), or a file of JSON lines, plain, .gz or .zst
+    #[arg(long, value_name = "SOURCE")]
+    pub from: From,
+    /// Learn from windows that begin at or after this
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<jiff::Timestamp>,
+    /// Learn from windows that end at or before this
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<jiff::Timestamp>,
+    /// Leave out the windows that overlap this interval, as FROM..TO; may be repeated
+    #[arg(long, value_name = "FROM..TO")]
+    pub exclude: Vec<commands::train::LeftOut>,
+    /// Leave out the windows that overlap an episode in the store
+    #[arg(long)]
+    pub exclude_anomalies: bool,
+    /// Make a version of it
+    #[arg(long)]
+    pub register: bool,
+    /// Make a version of it that this alias points to: champion or challenger
+    #[arg(long, value_name = "ALIAS", value_parser = ["champion", "challenger"])]
+    pub alias: Option<String>,
+    /// Name of the run [default: train-TIME]
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// What `smartlog models` does.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    #[command(subcommand)]
+    pub action: ModelsAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsAction {
+    /// Every version, the newest first
+    List,
+    /// Params, metrics and forests of a version
+    Show {
+        /// An alias, or a version's number
+        model: String,
+    },
+    /// Point an alias to a version: smartlog run takes it over
+    Promote {
+        /// An alias, or a version's number
+        model: String,
+        #[arg(long, default_value = "champion", value_parser = ["champion", "challenger"])]
+        alias: String,
+    },
+    /// Bring what was trained while the MLflow server was away to it
+    Push,
+    /// Replay a history and list what the second model raises that the first does not, and the other way round
+    Diff(DiffArgs),
+}
+
+/// What `smartlog models diff` compares.
+#[derive(Debug, Clone, Args)]
+pub struct DiffArgs {
+    /// An alias, or a version's number
+    pub a: String,
+    /// An alias, or a version's number
+    pub b: String,
+    /// kafka, postgres, sqlite (the table logs of --store), or a file of JSON lines, plain, .gz or .zst
+    #[arg(long, value_name = "SOURCE")]
+    pub from: From,
+    /// Compare on windows that begin at or after this
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<jiff::Timestamp>,
+    /// Compare on windows that end at or before this
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<jiff::Timestamp>,
+}
+
 /// What `smartlog sinks` does.
 #[derive(Debug, Clone, Args)]
 pub struct SinksArgs {
@@ -214,7 +310,7 @@ pub enum SinksAction {
 
 impl Command {
     /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
-    const SECTIONS: [(&'static str, &'static [&'static str]); 9] = [
+    const SECTIONS: [(&'static str, &'static [&'static str]); 11] = [
         ("demo", &["demo", "api", "output", "engine.workers", "engine.tick", "time", "detection", "log"]),
         (
             "run",
@@ -227,6 +323,7 @@ impl Command {
                 "parse",
                 "time",
                 "detection",
+                "models",
                 "metrics",
                 "log",
             ],
@@ -253,6 +350,22 @@ impl Command {
             ],
         ),
         ("export", &["export", "store", "output", "log"]),
+        (
+            "train",
+            &[
+                "kafka",
+                "store",
+                "models",
+                "output",
+                "engine.workers",
+                "engine.max_services",
+                "parse",
+                "time",
+                "detection",
+                "log",
+            ],
+        ),
+        ("models", &["models", "kafka", "store", "output", "engine.workers", "parse", "time", "log"]),
         ("migrate", &["store", "log"]),
         ("sinks", &["store", "output", "log"]),
         (
@@ -434,9 +547,10 @@ mod tests {
 
     #[test]
     fn help_reads_as_it_should() {
-        for command in
-            ["", "demo", "run", "api", "generate", "analyze", "export", "migrate", "sinks", "doctor"]
-        {
+        for command in [
+            "", "demo", "run", "api", "generate", "analyze", "train", "models", "export", "migrate", "sinks",
+            "doctor",
+        ] {
             let name = if command.is_empty() { "smartlog" } else { command };
             insta::assert_snapshot!(format!("help_{name}"), help(command));
         }

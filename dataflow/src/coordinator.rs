@@ -15,6 +15,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use smartlog_operators::clock::Plan;
 use smartlog_operators::record::{Epoch, Keyed, Partial};
+use smartlog_operators::score::ModelOrder;
 use smartlog_schema::commit::{Fingerprint, Snapshot};
 use smartlog_schema::position::{Positions, TopicPartition};
 use std::collections::BTreeMap;
@@ -314,12 +315,14 @@ pub struct Orders<'scope> {
     pub seeds: StreamVec<'scope, Epoch, Keyed>,
     pub plans: StreamVec<'scope, Epoch, Plan>,
     pub assignments: StreamVec<'scope, Epoch, Assignment>,
+    pub models: StreamVec<'scope, Epoch, ModelOrder>,
 }
 
-/// Brings orders into the dataflow. `receiver`: on worker 0 only.
+/// Brings orders into the dataflow. `receiver` and `model_orders`: on worker 0 only.
 pub fn orders<'scope>(
     scope: Scope<'scope, Epoch>,
     receiver: Option<Receiver<Order>>,
+    model_orders: Option<Receiver<ModelOrder>>,
     epoch_now: impl Fn() -> Epoch + 'static,
     tick: Duration,
     stop: Arc<AtomicBool>,
@@ -328,9 +331,11 @@ pub fn orders<'scope>(
     let (seeds_out, seeds) = builder.new_output();
     let (plans_out, plans) = builder.new_output();
     let (assignments_out, assignments) = builder.new_output();
+    let (models_out, models) = builder.new_output();
     let mut seeds_out = OutputBuilder::from(seeds_out);
     let mut plans_out = OutputBuilder::from(plans_out);
     let mut assignments_out = OutputBuilder::from(assignments_out);
+    let mut models_out = OutputBuilder::from(models_out);
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build_reschedule(move |capabilities| {
         let mut capabilities: Vec<Capability<Epoch>> =
@@ -345,6 +350,9 @@ pub fn orders<'scope>(
                 let mut seeds = seeds_out.session(&capabilities[0]);
                 let mut plans = plans_out.session(&capabilities[1]);
                 let mut assignments = assignments_out.session(&capabilities[2]);
+                if let Some(model_orders) = &model_orders {
+                    models_out.activate().session(&capabilities[3]).give_iterator(model_orders.try_iter());
+                }
                 loop {
                     match receiver.try_recv() {
                         Ok(Order::Seed(seed)) => seeds.give(seed),
@@ -372,5 +380,5 @@ pub fn orders<'scope>(
             true
         }
     });
-    Orders { seeds, plans, assignments }
+    Orders { seeds, plans, assignments, models }
 }

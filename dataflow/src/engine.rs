@@ -3,6 +3,7 @@
 use crate::committer::{self, Mailbox, Observer, wait};
 use crate::coordinator::{self, Begin, Brief};
 use crate::lanes::{self, Opening};
+use crate::models::Scoring;
 use crate::pipeline::{self, Blueprint, Share};
 use crate::retention;
 use crate::rows::WindowsFile;
@@ -12,6 +13,7 @@ use anyhow::Context;
 use smartlog_operators::detect;
 use smartlog_operators::fold::Outcomes;
 use smartlog_operators::parse::Parser;
+use smartlog_operators::score::ModelOrder;
 use smartlog_schema::commit::Snapshot;
 use smartlog_schema::position::Positions;
 use smartlog_sinks::parquet::{self, ExportConfig};
@@ -19,6 +21,7 @@ use smartlog_sinks::{CancellationToken, Health, LogSinkEntry, SinkError, StateSt
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,6 +61,10 @@ pub struct Job {
     pub windows_file: Option<(PathBuf, i64)>,
     /// What to begin with where the store is empty.
     pub warm_up: Option<Snapshot>,
+    /// What is done with feature rows; `None`: none are made.
+    pub scoring: Option<Scoring>,
+    /// Models that are to come into force, while it runs.
+    pub models: Option<Receiver<ModelOrder>>,
     pub begin: Begin,
     pub until_end: bool,
     pub workers: usize,
@@ -214,6 +221,7 @@ impl Engine {
                 stop: Arc::clone(&failure.stop),
             };
             let fail = failure.clone();
+            shares[0].models = job.models;
             shares[0].orders = Some(coordinator::start(&job.sources, brief, move |error| fail.raise(error))?);
             if let Some((path, _)) = &job.windows_file {
                 shares[0].windows_file = Some(WindowsFile::create(path)?);
@@ -235,6 +243,7 @@ impl Engine {
             retention_us: job.retention.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX)),
             max_services: job.max_services,
             hop,
+            scoring: job.scoring,
             pace,
             watermark_us,
             outcomes,

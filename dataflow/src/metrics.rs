@@ -3,6 +3,7 @@
 
 use crate::engine::Gauges;
 use crate::lanes::LaneState;
+use crate::models::status::{State as ModelState, Status};
 use crate::sources::kafka::Settings;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -20,9 +21,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Metrics(Registry);
 
 impl Metrics {
-    pub fn new(gauges: Gauges, kafka: Option<Arc<Settings>>) -> Self {
+    /// `models`: where models are followed.
+    pub fn new(gauges: Gauges, kafka: Option<Arc<Settings>>, models: Option<Arc<Status>>) -> Self {
         let mut registry = Registry::with_prefix("smartlog");
-        registry.register_collector(Box::new(Pipeline { gauges, kafka }));
+        registry.register_collector(Box::new(Pipeline { gauges, kafka, models }));
         Metrics(registry)
     }
 }
@@ -36,6 +38,7 @@ impl smartlog_api::MetricsSource for Metrics {
 struct Pipeline {
     gauges: Gauges,
     kafka: Option<Arc<Settings>>,
+    models: Option<Arc<Status>>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -83,7 +86,8 @@ impl Collector for Pipeline {
         self.time(&mut page)?;
         self.queues(&mut page)?;
         self.lanes(&mut page)?;
-        self.stores(&mut page)
+        self.stores(&mut page)?;
+        self.models(&mut page)
     }
 }
 
@@ -166,6 +170,19 @@ impl Pipeline {
             "Records deleted before the sink read them",
             counters(lost),
         )
+    }
+
+    fn models(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(status) = &self.models else { return Ok(()) };
+        let now = status.now();
+        let states = ModelState::ALL.iter();
+        let states = states
+            .map(|state| ([("state", state.as_str().to_owned())], f64::from(u8::from(*state == now.state))));
+        page.gauges("model_state", "Where the life of models stands", states.collect())?;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        page.counter("models_refused", "Models that could not serve", count(&status.refused))?;
+        page.counter("model_swaps", "Models that came into force or left it", count(&status.swaps))?;
+        page.counter("models_trained", "Models trained from the stream", count(&status.trained))
     }
 
     fn stores(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -4,7 +4,10 @@
 //!  coordinator ─ assignments ─▶ source ─▶ fold ─┬─▶ logs ─▶ lanes ────────────▶ log sinks (same worker)
 //!       │                                       ├─▶ reports ─▶ clock ─▶ ticks ──────────────┐
 //!       │                                       └─▶ partials ─▶ admit ─┬─▶ hourly ─────────┐│
-//!       └─ seeds ──────────────────────────────────────────▶           └─▶ window ─▶ detect ┴┴─▶ committer
+//!       ├─ seeds ──────────────────────────────────────────▶           └─▶ window ─▶ detect ┴┴─▶ committer
+//!       │                                                                      │      └▶ score ┘
+//!       │                                                                      ├─▶ feature rows ▲ ─▶ training
+//!       └─ models ─────────────────────────────────────────────────────────────│─────────────┘
 //!                                                                              └─▶ window rows ─▶ CSV
 //! ```
 //!
@@ -14,15 +17,18 @@
 use crate::committer::{Mailbox, committer};
 use crate::coordinator::{Order, Orders, orders};
 use crate::lanes::{OfWorker, logs_to};
+use crate::models::{Scoring, loader, tapped};
 use crate::rows::{WindowsFile, rows_to};
 use crate::sources::{Assignment, Pace, Sources, source, wall_us};
 use smartlog_operators::admit::admit;
 use smartlog_operators::clock::clock;
 use smartlog_operators::detect::{self, detect};
+use smartlog_operators::feature_rows::feature_rows;
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
 use smartlog_operators::parse::Parser;
 use smartlog_operators::record::{Epoch, Keyed, Tick};
+use smartlog_operators::score::{ModelOrder, score};
 use smartlog_operators::stretch::Wants;
 use smartlog_operators::window::{Windows, window};
 use smartlog_operators::window_rows::window_rows;
@@ -49,6 +55,8 @@ pub struct Blueprint {
     pub max_services: usize,
     /// Seconds between window rows; `None`: no rows.
     pub hop: Option<i64>,
+    /// `None`: nothing is scored.
+    pub scoring: Option<Scoring>,
     pub pace: Pace,
     pub watermark_us: Arc<AtomicI64>,
     pub outcomes: Arc<Outcomes>,
@@ -62,6 +70,7 @@ pub struct Share {
     pub orders: Option<Receiver<Order>>,
     /// One lane per log sink.
     pub logs: OfWorker,
+    pub models: Option<Receiver<ModelOrder>>,
     pub windows_file: Option<WindowsFile>,
 }
 
@@ -93,8 +102,8 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             let pace = pace.clone();
             move || pace.epoch_at(wall_us())
         };
-        let Orders { seeds, plans, assignments } =
-            orders(scope, share.orders, epoch_now, pace.tick, Arc::clone(&pace.stop));
+        let Orders { seeds, plans, assignments, models } =
+            orders(scope, share.orders, share.models, epoch_now, pace.tick, Arc::clone(&pace.stop));
 
         let reader = |waker| blueprint.sources.reader(waker);
         let assignments = know_clock(assignments.broadcast(), Rc::clone(&clock_us));
@@ -120,7 +129,17 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
             rows_to(rows, share.windows_file, fail("writing windows"));
         }
-        let detected = detect(seconds, rolling, ticks.clone(), seeds, settings);
+        let detected = detect(seconds.clone(), rolling.clone(), ticks.clone(), seeds, settings);
+        let detected = match &blueprint.scoring {
+            None => detected,
+            Some(scoring) => {
+                let rows = feature_rows(seconds, ticks.clone(), scoring.lag);
+                if let Some(tap) = &scoring.tap {
+                    tapped(rows.clone(), Arc::clone(tap));
+                }
+                score(rows, detected, models.broadcast(), ticks.clone(), rolling, loader())
+            }
+        };
 
         let changes = changes.concat(slots).concat(hours).concat(detected);
         committer(changes, reports, ticks, max_lateness, mailbox);

@@ -85,6 +85,96 @@ pub fn evaluate(rows: &Rows, settings: &Settings) -> Result<Report, FitError> {
     })
 }
 
+/// What a model would raise on its own: a stretch of windows beyond its alert threshold that lasts long enough.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alarm {
+    /// Empty: the whole stream.
+    pub service: String,
+    /// Ends of the first and the last window of the stretch, epoch seconds.
+    pub started_at: i64,
+    pub ended_at: i64,
+    pub peak: f64,
+}
+
+impl Alarm {
+    fn overlaps(&self, other: &Alarm) -> bool {
+        self.service == other.service
+            && self.started_at <= other.ended_at
+            && other.started_at <= self.ended_at
+    }
+}
+
+/// Everything that `bundle` would raise on `rows`, by service and time.
+pub fn alarms(bundle: &Bundle, rows: &Rows) -> Vec<Alarm> {
+    let hold = bundle.origin.hold_seconds;
+    let mut alarms = Vec::new();
+    for (service, rows) in group(&rows.rows) {
+        let mut open: Option<Alarm> = None;
+        let mut before: Option<i64> = None;
+        // Two windows further apart than any hop: a gap ends a stretch.
+        let gap = hold.max(60);
+        for row in rows {
+            let scored =
+                bundle.score(service, &row.values).filter(|scored| scored.score > scored.alert_threshold);
+            let broken = before.is_some_and(|before| row.end - before >= gap);
+            if scored.is_none() || broken {
+                alarms.extend(open.take().filter(|alarm| alarm.ended_at - alarm.started_at >= hold));
+            }
+            if let Some(scored) = scored {
+                let first =
+                    || Alarm { service: service.into(), started_at: row.end, ended_at: row.end, peak: 0.0 };
+                let alarm = open.get_or_insert_with(first);
+                (alarm.ended_at, alarm.peak) = (row.end, alarm.peak.max(scored.score));
+            }
+            before = Some(row.end);
+        }
+        alarms.extend(open.filter(|alarm| alarm.ended_at - alarm.started_at >= hold));
+    }
+    alarms
+}
+
+/// How what one model raises differs from what another does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    Added(Alarm),
+    Removed(Alarm),
+    /// Before and after.
+    Changed(Alarm, Alarm),
+    Same(Alarm),
+}
+
+/// From `before` to `after`; alarms of a service that overlap in time are the same trouble.
+pub fn changes(before: &[Alarm], after: &[Alarm]) -> Vec<Change> {
+    let mut taken = vec![false; after.len()];
+    let mut changes = Vec::new();
+    for alarm in before {
+        let found = after.iter().zip(&taken).position(|(other, taken)| !taken && alarm.overlaps(other));
+        changes.push(match found {
+            None => Change::Removed(alarm.clone()),
+            Some(at) => {
+                taken[at] = true;
+                let is_same =
+                    (alarm.started_at, alarm.ended_at) == (after[at].started_at, after[at].ended_at);
+                if is_same {
+                    Change::Same(after[at].clone())
+                } else {
+                    Change::Changed(alarm.clone(), after[at].clone())
+                }
+            }
+        });
+    }
+    changes.extend(
+        after.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(alarm, _)| Change::Added(alarm.clone())),
+    );
+    let key = |change: &Change| match change {
+        Change::Added(a) | Change::Removed(a) | Change::Changed(_, a) | Change::Same(a) => {
+            (a.started_at, a.service.clone())
+        }
+    };
+    changes.sort_by_key(key);
+    changes
+}
+
 fn is_alarming(bundle: &Bundle, row: &Row) -> bool {
     bundle.score(&row.service, &row.values).is_some_and(|scored| scored.score > scored.alert_threshold)
 }
@@ -140,4 +230,30 @@ fn inject(bundle: &Bundle, late: &Rows, settings: &Settings) -> BTreeMap<&'stati
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alarm(service: &str, started_at: i64, ended_at: i64) -> Alarm {
+        Alarm { service: service.into(), started_at, ended_at, peak: 0.9 }
+    }
+
+    #[test]
+    fn alarms_that_overlap_are_the_same_trouble_and_each_is_told_once() {
+        let before = [alarm("a", 0, 100), alarm("a", 500, 600), alarm("b", 0, 100)];
+        let after = [alarm("a", 50, 200), alarm("a", 500, 600), alarm("c", 0, 100)];
+        let told = changes(&before, &after);
+        assert_eq!(
+            told,
+            [
+                Change::Removed(alarm("b", 0, 100)),
+                Change::Added(alarm("c", 0, 100)),
+                Change::Changed(alarm("a", 0, 100), alarm("a", 50, 200)),
+                Change::Same(alarm("a", 500, 600)),
+            ]
+        );
+        assert!(changes(&[], &[]).is_empty());
+    }
 }

@@ -5,8 +5,9 @@
 //!   ticks   ─▶                  └─ how many services have a log ── broadcast ─▶
 //! ```
 //!
-//! A window is taken once the watermark passes its end; what is later than that corrects windows and episodes, not
-//! the rows. Windows without a log have no row. Training and serving read the same rows.
+//! Serving takes a window once the watermark passes its end; what is later than that corrects windows and episodes, not
+//! the rows. Training waits for `max_lateness` more, so that the same history gives the same rows whatever the ticks
+//! and workers were. Windows without a log have no row.
 
 use crate::features::{self, WIDTH, Window};
 use crate::record::{Epoch, Tick, WHOLE_STREAM};
@@ -18,7 +19,7 @@ use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::cursor::Cursor;
 use differential_dataflow::trace::{Navigable, TraceReader};
 use serde::{Deserialize, Serialize};
-use smartlog_schema::window::{WINDOW_SECONDS, floor_to};
+use smartlog_schema::window::{WINDOW_SECONDS, bucket_of, floor_to};
 use std::collections::BTreeMap;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -57,6 +58,8 @@ type Count = (i64, i64);
 /// Which windows are taken when; what it holds are names and times, never sums.
 #[derive(Debug, Default)]
 struct Takes {
+    /// How long after its end passed the watermark a window is taken.
+    lag: i64,
     /// The last end that was taken.
     taken_through: Option<i64>,
     /// The newest second with a log of each service that may have one in a window still to come.
@@ -73,7 +76,7 @@ impl Takes {
 
     /// The ends in `(after, through]` that are due at `tick`.
     fn due(&mut self, tick: &Tick) -> Option<(i64, i64)> {
-        let through = floor_to(tick.final_through(), HOP_SECONDS);
+        let through = floor_to(self.reached(tick), HOP_SECONDS);
         let after = self.taken_through.or_else(|| tick.resumed_from.map(|s| floor_to(s, HOP_SECONDS)));
         // A first start begins with the first log, wherever that is.
         let after = after.unwrap_or(i64::MIN / 2);
@@ -83,23 +86,35 @@ impl Takes {
         })
     }
 
+    fn reached(&self, tick: &Tick) -> i64 {
+        // At the end of a history the clock may have gone on with the wall: the logs say where it ends.
+        let newest = tick.clock.partitions.values().max().map(|us| bucket_of(*us));
+        match newest.filter(|_| tick.ended && self.lag > 0) {
+            Some(newest) => newest,
+            None => tick.final_through() - self.lag,
+        }
+    }
+
     fn forget_silent(&mut self, through: i64) {
         self.live.retain(|_, newest| *newest + WINDOW_SECONDS > through);
     }
 }
 
-/// The rows of this worker's services, in no particular order within an epoch.
+/// The rows of this worker's services, in no particular order within an epoch, each `lag` seconds after its window is
+/// final.
 pub fn feature_rows<'scope>(
     seconds: Arranged<'scope, SecondsTrace>,
     ticks: StreamVec<'scope, Epoch, Tick>,
+    lag: i64,
 ) -> StreamVec<'scope, Epoch, FeatureRow> {
-    let (parts, counts) = feature_windows(seconds, ticks);
+    let (parts, counts) = feature_windows(seconds, ticks, lag);
     complete(parts, counts.broadcast())
 }
 
 fn feature_windows<'scope>(
     seconds: Arranged<'scope, SecondsTrace>,
     ticks: StreamVec<'scope, Epoch, Tick>,
+    lag: i64,
 ) -> (StreamVec<'scope, Epoch, Part>, StreamVec<'scope, Epoch, Count>) {
     let mut builder = OperatorBuilder::new("feature_windows".to_owned(), ticks.scope());
     let mut seconds_in = builder.new_input(seconds.stream, Pipeline);
@@ -111,7 +126,7 @@ fn feature_windows<'scope>(
     let mut trace = seconds.trace;
     builder.build(move |capabilities| {
         drop(capabilities);
-        let mut takes = Takes::default();
+        let mut takes = Takes { lag, ..Takes::default() };
         let mut ticks: BTreeMap<Epoch, (Vec<Capability<Epoch>>, Tick)> = BTreeMap::new();
         move |frontiers| {
             seconds_in.for_each(|_, spans| {

@@ -191,6 +191,45 @@ pub async fn counts(config: &StoreConfig) -> Result<Counts, SinkError> {
     }
 }
 
+/// Writes how the life of models goes. `models`: a JSON array, one object a role in force.
+pub async fn set_model_status(
+    config: &StoreConfig,
+    state: &str,
+    detail: &str,
+    registry: &str,
+    models: &str,
+) -> Result<(), SinkError> {
+    let values = [&config.pipeline, state, detail, registry, models].map(str::to_owned);
+    match Target::parse(&config.url)? {
+        Target::Postgres(url) => postgres::set_model_status(&url, &values).await,
+        Target::Sqlite(file) => sqlite::set_model_status(&file, values).await,
+    }
+}
+
+/// Calls `read` with each stored log of `[since_us, until_us)` as a line of JSON, by time, until it says `false`.
+/// Streams: memory does not grow with the history.
+pub async fn read_logs(
+    config: &StoreConfig,
+    since_us: i64,
+    until_us: i64,
+    read: &mut (dyn FnMut(&str) -> bool + Send),
+) -> Result<(), SinkError> {
+    match Target::parse(&config.url)? {
+        Target::Postgres(url) => postgres::read_logs(&url, since_us, until_us, read).await,
+        Target::Sqlite(file) => sqlite::read_logs(&file, since_us, until_us, read),
+    }
+}
+
+/// When episodes that were not retracted lasted, epoch seconds: what people called expected is among them.
+pub async fn anomaly_intervals(config: &StoreConfig) -> Result<Vec<(i64, i64)>, SinkError> {
+    let micros = match Target::parse(&config.url)? {
+        Target::Postgres(url) => postgres::anomaly_intervals(&url).await?,
+        Target::Sqlite(file) => sqlite::anomaly_intervals(&file).await?,
+    };
+    let seconds = |us: i64| us.div_euclid(smartlog_schema::window::MICROS);
+    Ok(micros.into_iter().map(|(from, to)| (seconds(from), seconds(to) + 1)).collect())
+}
+
 fn refuse_aggregates(sink: &str, verb: &str) -> Result<(), SinkError> {
     if sink != AGGREGATES {
         return Ok(());

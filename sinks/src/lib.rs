@@ -26,8 +26,8 @@ mod postgres;
 mod sqlite;
 
 pub use admin::{
-    Counts, LaneState, StoredPosition, Survey, accept_topic, counts, expire, forget, migrate, note_lanes,
-    positions, retention_cuts, set_start, survey,
+    Counts, LaneState, StoredPosition, Survey, accept_topic, anomaly_intervals, counts, expire, forget,
+    migrate, note_lanes, positions, read_logs, retention_cuts, set_model_status, set_start, survey,
 };
 pub use config::StoreConfig;
 pub use error::{Fault, SinkError};

@@ -33,6 +33,8 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<
         storage,
         windows_file: config.windows.out.clone().map(|path| (path, whole_seconds(config.windows.hop))),
         warm_up: None,
+        scoring: None,
+        models: None,
         begin: match config.kafka.start {
             Start::Earliest => Begin::Earliest,
             Start::Now => Begin::Now,

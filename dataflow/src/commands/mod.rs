@@ -7,9 +7,11 @@ pub mod export;
 mod generate;
 pub mod job;
 mod migrate;
+mod models;
 pub mod run;
 pub mod sinks;
 mod supervise;
+pub mod train;
 
 use crate::cli::Command;
 use crate::config::Config;
@@ -32,12 +34,14 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
         Command::Migrate => migrate::run(&config),
         Command::Export(args) => export::run(&config, &args),
         Command::Sinks(args) => sinks::run(&config, args.action),
+        Command::Train(args) => train::run(&config, &args),
+        Command::Models(args) => models::run(&config, args.action),
         Command::Doctor | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 
 /// Runs one asynchronous piece of work to its end on the calling thread.
-fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.context("the asynchronous runtime could not be started")?.block_on(work))
 }
@@ -46,7 +50,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
 ///
 /// # Errors
 /// When `store.url` is `none`: the command has nothing to work on.
-fn store_config(config: &Config) -> anyhow::Result<smartlog_sinks::StoreConfig> {
+pub(crate) fn store_config(config: &Config) -> anyhow::Result<smartlog_sinks::StoreConfig> {
     config.store_config().context(
         "store.url is `none`: name the store with --store, in smartlog.toml, or in SMARTLOG_STORE_URL",
     )

@@ -3,8 +3,9 @@
 use super::job;
 use crate::cli::exit;
 use crate::config::Config;
-use crate::engine::{Cluster, Engine};
+use crate::engine::{Cluster, Engine, Job};
 use crate::metrics::Metrics;
+use crate::models::{Scoring, follow};
 use crate::sources::Sources;
 use crate::status;
 use anyhow::Context;
@@ -23,7 +24,9 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         end_with_the_set();
     }
     let runtime = job::runtime()?;
-    let job = job::from_config(config, cluster)?;
+    let mut job = job::from_config(config, cluster)?;
+    let models_stop = Arc::<AtomicBool>::default();
+    let follower = follow(config, &mut job, &runtime, &models_stop)?;
     tracing::info!("smartlog {} starts: {} workers", env!("CARGO_PKG_VERSION"), job.workers);
     let kafka = match &job.sources {
         Sources::Kafka(settings) => Some(Arc::clone(settings)),
@@ -32,12 +35,15 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let engine = Engine::start(job, runtime.handle(), Box::new(|_| {}))?;
     if let Some(listen) = config.metrics.listen {
         let gauges = engine.gauges().clone();
-        let metrics = Metrics::new(gauges.clone(), kafka);
+        let metrics = Metrics::new(gauges.clone(), kafka, follower.as_ref().map(|f| Arc::clone(&f.status)));
         crate::committer::wait(runtime.handle(), status::serve(listen, metrics, gauges))?;
     }
     stop_on_signal(&runtime, engine.stop_flag());
     let gauges = engine.gauges().clone();
-    engine.join(config.engine.shutdown_grace)?;
+    let result = engine.join(config.engine.shutdown_grace);
+    models_stop.store(true, Ordering::Relaxed);
+    drop(follower);
+    result?;
     match gauges.most_behind() {
         0 => tracing::info!("everything that was read is committed; ended"),
         behind => tracing::info!(
@@ -46,6 +52,33 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         ),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the leading process follow the registry, and every process score.
+fn follow(
+    config: &Config,
+    job: &mut Job,
+    runtime: &tokio::runtime::Runtime,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Option<Arc<follow::Watch>>> {
+    let Some(settings) = config.follow() else { return Ok(None) };
+    job.scoring = Some(Scoring::default());
+    if job.cluster.as_ref().is_some_and(|cluster| cluster.process != 0) {
+        return Ok(None);
+    }
+    let store = job.storage.as_ref().map(|storage| (storage.store.clone(), runtime.handle().clone()));
+    let follow::Follower { orders, watch } = follow::start(settings, store, Arc::clone(stop))?;
+    job.models = Some(orders);
+    job.scoring = Some(Scoring { lag: 0, tap: Some(watch.memory.tap()) });
+    let watch = Arc::new(watch);
+    let woken = Arc::clone(&watch);
+    runtime.spawn(async move {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        while hangup.recv().await.is_some() {
+            woken.look();
+        }
+    });
+    Ok(Some(watch))
 }
 
 /// When another process of the set is gone, its connections break, and nothing can go on without it: ends this process

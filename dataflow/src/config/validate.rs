@@ -37,6 +37,7 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     store(&config.store, &mut refusals);
     export(config, &mut refusals);
     detection(&config.detection, &mut refusals);
+    models(&config.models, &mut refusals);
     serving(config, &mut refusals);
     tools(config, &mut refusals);
     refusals
@@ -78,6 +79,34 @@ fn export(config: &Config, refusals: &mut Refusals) {
         ("export.max_spool_bytes", export.max_spool_bytes, 1 << 20),
     ] {
         require(refusals, bytes >= least, key, format_args!("{bytes} bytes; at least {least} are needed"));
+    }
+}
+
+fn models(models: &Models, refusals: &mut Refusals) {
+    let share = models.contamination;
+    require(
+        refusals,
+        share > 0.0 && share <= 0.5,
+        "models.contamination",
+        format_args!("expected a share above 0 and at most 0.5, found {share}"),
+    );
+    for (key, value, least) in [
+        ("models.n_estimators", models.n_estimators, 1),
+        ("models.max_samples", models.max_samples, 2),
+        ("models.min_windows", models.min_windows, 2),
+    ] {
+        require(refusals, value >= least, key, format_args!("expected at least {least}, found {value}"));
+    }
+    require(
+        refusals,
+        models.poll >= Duration::from_secs(1),
+        "models.poll",
+        format_args!("expected at least 1s, found {:?}", models.poll),
+    );
+    if let Some(url) = &models.mlflow {
+        let is_url = url.starts_with("http://") || url.starts_with("https://");
+        let message = format_args!("expected a URL with http:// or https://, found another text");
+        require(refusals, is_url, "models.mlflow", message);
     }
 }
 

@@ -79,7 +79,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         scored.lock().unwrap_or_else(PoisonError::into_inner).observe(commit);
     });
     let engine = Engine::start(job, runtime.handle(), observer)?;
-    let metrics = Metrics::new(engine.gauges().clone(), Some(kafka));
+    let metrics = Metrics::new(engine.gauges().clone(), Some(kafka), None);
 
     let stop_api = CancellationToken::new();
     let mut api = api_config(config, &store.url)?;

@@ -159,7 +159,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let Windows { seconds, rolling, changes, seeds } =
             window(admitted, ticks.clone(), max_lateness, Arc::default());
         let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
-        let features = feature_rows(seconds.clone(), ticks.clone()).map(Out::Features);
+        let features = feature_rows(seconds.clone(), ticks.clone(), 0).map(Out::Features);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection };
         let detected = detect(seconds, rolling, ticks.clone(), seeds, settings);

@@ -17,11 +17,11 @@ use tokio_postgres::{Client, Error, Row};
 /// A command whose transaction is left open that long is ended by the server.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
-async fn session(url: &PostgresUrl) -> Result<Session, SinkError> {
+pub(super) async fn session(url: &PostgresUrl) -> Result<Session, SinkError> {
     Session::connect(url, GIVE_UP_AFTER).await
 }
 
-fn failed(url: &PostgresUrl, doing: &'static str) -> impl Fn(Error) -> SinkError {
+pub(super) fn failed(url: &PostgresUrl, doing: &'static str) -> impl Fn(Error) -> SinkError {
     let store = url.name.clone();
     move |error| classify(&store, doing, &error)
 }

@@ -11,6 +11,7 @@ mod copy;
 mod database;
 mod days;
 mod episodes;
+mod history;
 mod log_positions;
 mod logs;
 mod session;
@@ -25,6 +26,7 @@ pub(crate) use admin::{
     accept_topic, counts, expire, forget, migrate, note_lanes, positions, retention_cuts, set_start, survey,
 };
 pub(crate) use database::PostgresDatabase;
+pub(crate) use history::{anomaly_intervals, read_logs, set_model_status};
 pub(crate) use logs::PostgresLogs;
 pub(crate) use state::PostgresState;
 

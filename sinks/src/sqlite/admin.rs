@@ -19,7 +19,7 @@ const EXPIRE_ROWS: usize = 5_000;
 /// Of `window_scores`.
 const KEY: &str = "minute, service, role";
 
-async fn run<T: Send + 'static>(
+pub(super) async fn run<T: Send + 'static>(
     file: &Path,
     doing: &'static str,
     job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -10,6 +10,7 @@
 mod admin;
 mod database;
 mod episodes;
+mod history;
 mod logs;
 mod snapshot;
 mod state;
@@ -19,6 +20,7 @@ pub(crate) use admin::{
     accept_topic, counts, expire, forget, migrate, note_lanes, positions, retention_cuts, set_start, survey,
 };
 pub(crate) use database::SqliteDatabase;
+pub(crate) use history::{anomaly_intervals, read_logs, set_model_status};
 pub(crate) use logs::SqliteLogs;
 pub(crate) use state::SqliteState;
 

@@ -10,6 +10,7 @@ mod detection;
 mod engine;
 mod export;
 mod kafka;
+mod models;
 mod parse;
 mod program;
 mod store;
@@ -21,6 +22,7 @@ pub use detection::{Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolum
 pub use engine::{Engine, Windows};
 pub use export::{Dialect, Export};
 pub use kafka::{Kafka, Properties};
+pub use models::{Models, Scoping};
 pub use parse::{Format, Parse};
 pub use program::{Log, LogFormat, Metrics, Output, OutputFormat};
 pub use store::{Store, StoreUrl};
@@ -56,6 +58,8 @@ pub struct Config {
     pub windows: Windows,
     /// When something counts as trouble.
     pub detection: Detection,
+    /// How models are trained, where they are registered, which of them serves.
+    pub models: Models,
     /// The REST API and the live page.
     pub api: Api,
     /// Figures about the program itself, for Prometheus.

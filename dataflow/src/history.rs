@@ -1,0 +1,237 @@
+//! History as feature rows, through the same operators as live logs.
+//!
+//! ```text
+//!   Kafka range ─┐
+//!   files       ─┼─▶ the pipeline, without a store ─▶ feature rows ─▶ those in [since, until]
+//!   a store's logs ─ as a file ─┘
+//! ```
+
+use crate::commands::job;
+use crate::config::Config;
+use crate::coordinator::Begin;
+use crate::engine::{Engine, Job};
+use crate::models::{Scoring, training_row};
+use crate::sources::Sources;
+use anyhow::Context as _;
+use jiff::Timestamp;
+use smartlog_models::rows::{Row, Rows};
+use smartlog_operators::features;
+use smartlog_schema::window::{MICROS, WINDOW_SECONDS};
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Rows of a history at the most: a month of a hundred services, about 4 GB. More is told, not kept.
+const ROWS_MAX: usize = 30_000_000;
+/// How late a log may be in Kafka and still belong to the interval, milliseconds.
+const EARLIER_MS: i64 = 900_000;
+
+/// Where history is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// The topics of `[kafka]`, from `since` on to what is their end now.
+    Kafka,
+    /// The table `logs` of `[store]`.
+    Store,
+    /// JSON lines, plain, .gz or .zst; - is stdin.
+    File(PathBuf),
+}
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("expected kafka, postgres, sqlite or a file of JSON lines, found nothing".into()),
+            "kafka" => Ok(From::Kafka),
+            "postgres" | "sqlite" => Ok(From::Store),
+            file if file == "parquet" || file.ends_with(".parquet") => {
+                Err("Parquet cannot be read yet: use kafka, postgres, sqlite, or a file of JSON lines".into())
+            }
+            file => Ok(From::File(file.into())),
+        }
+    }
+}
+
+/// Which windows are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Interval {
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+impl Interval {
+    fn holds(&self, end: i64) -> bool {
+        // A window that begins before is not whole.
+        self.since.is_none_or(|since| end - WINDOW_SECONDS >= since.as_second())
+            && self.until.is_none_or(|until| end <= until.as_second())
+    }
+}
+
+/// Reads `from` to its end; the rows of the windows in `interval`.
+///
+/// # Errors
+/// What cannot be read, or no window at all.
+pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<Rows> {
+    let runtime = job::runtime()?;
+    // Kept until the dataflow has read it.
+    let mut of_store = None;
+    let (sources, begin) = match from {
+        From::Kafka => {
+            let at = |since: Timestamp| Begin::At(since.as_millisecond() - EARLIER_MS);
+            (
+                Sources::Kafka(Arc::new(job::kafka_settings(config))),
+                interval.since.map_or(Begin::Earliest, at),
+            )
+        }
+        From::File(path) => (Sources::Files(vec![path.clone()]), Begin::Earliest),
+        From::Store => {
+            let file = of_store.insert(logs_of_store(config, interval)?);
+            (Sources::Files(vec![file.path().to_owned()]), Begin::Earliest)
+        }
+    };
+    let collected: Arc<Mutex<Vec<Row>>> = Arc::default();
+    let (into, count, reached) =
+        (Arc::clone(&collected), Arc::<AtomicUsize>::default(), Arc::new(AtomicI64::new(0)));
+    let (counted, reaching) = (Arc::clone(&count), Arc::clone(&reached));
+    let tap = Arc::new(move |rows: &mut Vec<_>| {
+        let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows =
+            rows.iter().filter(|row: &&smartlog_operators::feature_rows::FeatureRow| interval.holds(row.end));
+        for row in rows {
+            reaching.fetch_max(row.end, Ordering::Relaxed);
+            if into.len() < ROWS_MAX {
+                into.push(training_row(row));
+            }
+        }
+        counted.store(into.len(), Ordering::Relaxed);
+    });
+    let job = Job {
+        sources,
+        storage: None,
+        retention: None,
+        windows_file: None,
+        begin,
+        until_end: true,
+        scoring: Some(Scoring { lag: config.time.settings().max_lateness, tap: Some(tap) }),
+        ..job::from_config(config, None)?
+    };
+    let engine = Engine::start(job, runtime.handle(), Box::new(|_| {}))?;
+    crate::commands::run::stop_on_signal(&runtime, engine.stop_flag());
+    let stopped = engine.stop_flag();
+    let progress = Progress::start(Arc::clone(&engine.gauges().outcomes), count, reached, interval);
+    let result = engine.join(config.engine.shutdown_grace);
+    progress.finish();
+    result?;
+    anyhow::ensure!(!stopped.load(Ordering::Relaxed), "stopped before the history was read to its end");
+    let rows = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
+    anyhow::ensure!(
+        rows.len() < ROWS_MAX,
+        "expected at most {ROWS_MAX} windows, found more; narrow --since and --until"
+    );
+    anyhow::ensure!(
+        !rows.is_empty(),
+        "expected windows in the interval, found none; check --from, --since and --until"
+    );
+    Ok(Rows::new(&features::names(), rows))
+}
+
+/// The store's logs as JSON lines, in the order of their times.
+fn logs_of_store(config: &Config, interval: Interval) -> anyhow::Result<tempfile::NamedTempFile> {
+    let store = crate::commands::store_config(config)?;
+    let file =
+        tempfile::Builder::new().suffix(".ndjson.zst").tempfile().context("making a file for the logs")?;
+    let mut lines = zstd::Encoder::new(BufWriter::new(file.as_file().try_clone()?), 1)?;
+    let since_us = interval.since.map_or(0, |since| since.as_microsecond());
+    let until_us = interval.until.map_or(i64::MAX / 2, |until| until.as_microsecond().saturating_add(MICROS));
+    let mut written = 0_u64;
+    let mut fault = None;
+    let mut write = |line: &str| {
+        written += 1;
+        let result = lines.write_all(line.as_bytes()).and_then(|()| lines.write_all(b"\n"));
+        fault = fault.take().or(result.err());
+        fault.is_none()
+    };
+    let read = smartlog_sinks::read_logs(&store, since_us, until_us, &mut write);
+    crate::commands::block_on(read)??;
+    if let Some(fault) = fault {
+        return Err(fault).context("writing the store's logs to a temporary file");
+    }
+    lines.finish()?.flush()?;
+    tracing::info!("{written} logs read from {}", config.store.url);
+    Ok(file)
+}
+
+/// Rows so far, and how long it will take, on a terminal.
+struct Progress(indicatif::ProgressBar);
+
+impl Progress {
+    fn start(
+        outcomes: Arc<smartlog_operators::fold::Outcomes>,
+        rows: Arc<AtomicUsize>,
+        reached: Arc<AtomicI64>,
+        interval: Interval,
+    ) -> Self {
+        let visible = std::io::stderr().is_terminal();
+        let span =
+            interval.since.zip(interval.until).map(|(since, until)| (since.as_second(), until.as_second()));
+        let bar = match span {
+            _ if !visible => indicatif::ProgressBar::hidden(),
+            Some((since, until)) => indicatif::ProgressBar::new((until - since).max(1).unsigned_abs()),
+            None => indicatif::ProgressBar::new_spinner(),
+        };
+        let style = match span {
+            Some(_) => "{bar:30} {percent}%  {msg}  {eta} left",
+            None => "{spinner} {msg}  {elapsed}",
+        };
+        let default = indicatif::ProgressStyle::default_spinner();
+        bar.set_style(indicatif::ProgressStyle::with_template(style).unwrap_or(default));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let shown = bar.downgrade();
+        std::thread::spawn(move || {
+            let logs: &AtomicU64 = &outcomes.logs;
+            while let Some(bar) = shown.upgrade() {
+                let (logs, rows) = (logs.load(Ordering::Relaxed), rows.load(Ordering::Relaxed));
+                bar.set_message(format!("{logs} logs, {rows} windows"));
+                if let Some((since, _)) = span {
+                    bar.set_position((reached.load(Ordering::Relaxed) - since).max(0).unsigned_abs());
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Progress(bar)
+    }
+
+    fn finish(self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_and_parquet_is_told_clearly() {
+        assert_eq!("kafka".parse(), Ok(From::Kafka));
+        assert_eq!("sqlite".parse(), Ok(From::Store));
+        assert_eq!("logs.ndjson.zst".parse(), Ok(From::File("logs.ndjson.zst".into())));
+        for text in ["parquet", "day.parquet"] {
+            let fault = text.parse::<From>().expect_err("not yet");
+            assert!(fault.starts_with("Parquet cannot be read yet"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_window_counts_only_when_all_of_it_lies_in_the_interval() {
+        let at = |second| Timestamp::from_second(second).ok();
+        let interval = Interval { since: at(1_000), until: at(2_000) };
+        let held: Vec<i64> =
+            [1_290, 1_300, 2_000, 2_010].into_iter().filter(|&end| interval.holds(end)).collect();
+        assert_eq!(held, [1_300, 2_000]);
+        assert!(Interval::default().holds(5));
+    }
+}

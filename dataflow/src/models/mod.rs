@@ -1,0 +1,87 @@
+//! Models in the running program: how the dataflow asks them, where they come from, how new ones come to be.
+//!
+//! ```text
+//!   registry ── every 30 s ─▶ follower ── ModelOrder ─▶ dataflow ─▶ scores, swaps
+//!                               ▲  └──── model_status, metrics
+//!   feature rows ─▶ learner ────┘ first forest after warm-up, then daily
+//! ```
+
+pub mod follow;
+pub mod learn;
+pub mod status;
+
+use smartlog_models::{Bundle, BundleError};
+use smartlog_operators::feature_rows::FeatureRow;
+use smartlog_operators::features::{self, WIDTH};
+use smartlog_operators::record::Epoch;
+use smartlog_operators::score::{Loader, Model, ModelOrder, Scored};
+use std::sync::Arc;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+/// Is handed the feature rows of the whole set, on worker 0 of process 0. Must not block.
+pub type Tap = Arc<dyn Fn(&mut Vec<FeatureRow>) + Send + Sync>;
+
+/// What the dataflow does with feature rows. Without it none are made.
+#[derive(Clone, Default)]
+pub struct Scoring {
+    /// How long after they are final windows are taken, seconds: 0 to serve, `max_lateness` to train.
+    pub lag: i64,
+    /// Who else wants the rows.
+    pub tap: Option<Tap>,
+}
+
+/// A bundle, as the dataflow asks it.
+struct Serving(Bundle);
+
+impl Model for Serving {
+    fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored> {
+        let smartlog_models::Scored { score, threshold, alert_threshold } = self.0.score(service, values)?;
+        Some(Scored { score, threshold, alert_threshold })
+    }
+}
+
+/// Reads a stored bundle, and refuses one that does not fit this program.
+///
+/// # Errors
+/// What does not fit.
+pub fn read_bundle(bytes: &[u8]) -> Result<Bundle, BundleError> {
+    let bundle = Bundle::from_bytes(bytes)?;
+    bundle.check_features(&features::names())?;
+    Ok(bundle)
+}
+
+/// How workers read the models that are ordered.
+pub fn loader() -> Loader {
+    Arc::new(|order: &ModelOrder| match read_bundle(&order.bytes) {
+        Ok(bundle) => Some(Arc::new(Serving(bundle)) as Arc<dyn Model>),
+        Err(fault) => {
+            tracing::error!("model version {} is refused, the old one stays: {fault}", order.version);
+            None
+        }
+    })
+}
+
+/// Hands the rows to `tap`.
+pub fn tapped<'scope>(rows: StreamVec<'scope, Epoch, FeatureRow>, tap: Tap) {
+    let mut builder = OperatorBuilder::new("feature_tap".to_owned(), rows.scope());
+    let mut rows = builder.new_input(rows, Exchange::new(|_: &FeatureRow| 0));
+    builder.build(move |_| {
+        move |_frontiers| {
+            rows.for_each(|_, data| {
+                tap(data);
+                data.clear();
+            });
+        }
+    });
+}
+
+/// A row as models are fitted on.
+pub fn training_row(row: &FeatureRow) -> smartlog_models::rows::Row {
+    smartlog_models::rows::Row {
+        end: row.end,
+        service: row.service.to_string(),
+        values: row.values().to_vec(),
+    }
+}
