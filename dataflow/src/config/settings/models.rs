@@ -69,7 +69,7 @@ impl Default for Models {
         Models {
             folder: "smartlog-models".into(),
             mlflow: None,
-            enabled: true,
+            enabled: false,
             poll: Duration::from_secs(30),
             retrain_every: Duration::from_secs(86_400),
             scoping: Scoping::Service,
