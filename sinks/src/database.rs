@@ -169,9 +169,9 @@ impl Tables {
         self.database.moment(parameter)
     }
 
-    pub async fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, SinkError> {
+    pub async fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, SinkError> {
         let Tables { database, patience } = self;
-        until_done!(patience, database.query(sql, values))
+        until_done!(patience, database.query(sql, &values))
     }
 
     /// As [`Database::apply`]. When an answer was lost the steps are tried again: what was applied already is then

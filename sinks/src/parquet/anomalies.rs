@@ -73,10 +73,10 @@ impl Days {
     /// Brings the snapshots up to the newest change; gives whether there may be more to do.
     pub async fn snapshot_anomalies(&mut self) -> Result<bool, SinkError> {
         let sql = "SELECT next_offset FROM sink_positions WHERE sink = $1 AND topic = $2 AND partition = 0";
-        let stored = self.ledger.tables.query(sql, &values![SINK, SOURCE]).await?;
+        let stored = self.ledger.tables.query(sql, values![SINK, SOURCE]).await?;
         let stored = stored.first().and_then(|row| row.maybe_int(0));
         let from = stored.unwrap_or(1);
-        let newest = self.ledger.tables.query("SELECT max(seq) FROM anomaly_events", &[]).await?;
+        let newest = self.ledger.tables.query("SELECT max(seq) FROM anomaly_events", Vec::new()).await?;
         let Some(newest) = newest.first().and_then(|row| row.maybe_int(0)).filter(|newest| *newest >= from)
         else {
             return Ok(false);
@@ -99,7 +99,7 @@ impl Days {
     async fn touched(&mut self, from: i64, to: i64) -> Result<BTreeSet<Day>, SinkError> {
         let sql = "SELECT CAST(episode AS TEXT) FROM anomaly_events WHERE anomaly_id IN \
                    (SELECT anomaly_id FROM anomaly_events WHERE seq >= $1 AND seq <= $2)";
-        let rows = self.ledger.tables.query(sql, &values![from, to]).await?;
+        let rows = self.ledger.tables.query(sql, values![from, to]).await?;
         let day = |row: &Row| {
             let started: Started = serde_json::from_str(row.text(0)).ok()?;
             Day::of(started.started_at.saturating_mul(1_000_000))
@@ -139,7 +139,7 @@ impl Days {
             "SELECT {} FROM anomalies WHERE {started} >= $1 AND {started} < $2 ORDER BY started_at, id",
             columns.join(", ")
         );
-        tables.query(&sql, &values![day.start_us(), day.end_us()]).await
+        tables.query(&sql, values![day.start_us(), day.end_us()]).await
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> Rows<'a> {
         let chars = |log: LogRef<'_>| i32::try_from(log.message.chars().count()).unwrap_or(i32::MAX);
         let sources = || self.order.iter().map(|&(batch, _)| &self.batches[batch as usize].source);
         let shapes = self.iter().map(|log| (log.shape != 0).then_some(log.shape));
-        let [request_ids, user_ids, durations] = self.from_metadata();
+        let [request_ids, user_ids, durations] = self.metadata_columns();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(timestamps.with_timezone("UTC")),
             self.texts(|log| log.level.as_str()),
@@ -108,7 +108,7 @@ impl<'a> Rows<'a> {
         RecordBatch::try_new(Arc::clone(&LOGS), columns)
     }
 
-    fn from_metadata(&self) -> [ArrayRef; 3] {
+    fn metadata_columns(&self) -> [ArrayRef; 3] {
         let mut request_ids = StringBuilder::with_capacity(self.order.len(), self.order.len() * 16);
         let mut user_ids = StringBuilder::with_capacity(self.order.len(), self.order.len() * 8);
         let mut durations = Float64Builder::with_capacity(self.order.len());

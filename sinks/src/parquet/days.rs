@@ -102,7 +102,7 @@ impl Days {
             "SELECT count(*), count(watermark_us), min(watermark_us) FROM sink_positions WHERE sink = $1 AND {} >= $2",
             self.ledger.tables.micros("updated_at")
         );
-        let rows = self.ledger.tables.query(&sql, &values![PARQUET, wall_us() - SILENT_US]).await?;
+        let rows = self.ledger.tables.query(&sql, values![PARQUET, wall_us() - SILENT_US]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok((row.int(0) > 0 && row.int(0) == row.int(1)).then(|| row.maybe_int(2)).flatten())
     }
@@ -117,7 +117,7 @@ impl Days {
     async fn changed(&mut self) -> Result<Vec<DayState>, SinkError> {
         let sql = "SELECT date, generation, revision, manifest_version, closed FROM export_days WHERE target = $1 \
                    AND (closed = 1 OR manifest_version > 0) AND manifest_revision <> revision ORDER BY date LIMIT $2";
-        let rows = self.ledger.tables.query(sql, &values![self.ledger.target.as_str(), DAYS_A_PASS]).await?;
+        let rows = self.ledger.tables.query(sql, values![self.ledger.target.as_str(), DAYS_A_PASS]).await?;
         Ok(rows.iter().map(read_state).collect())
     }
 
@@ -125,7 +125,7 @@ impl Days {
     pub async fn state(&mut self, date: &str) -> Result<Option<DayState>, SinkError> {
         let sql = "SELECT date, generation, revision, manifest_version, closed FROM export_days WHERE target = $1 \
                    AND date = $2";
-        let rows = self.ledger.tables.query(sql, &values![self.ledger.target.as_str(), date]).await?;
+        let rows = self.ledger.tables.query(sql, values![self.ledger.target.as_str(), date]).await?;
         Ok(rows.first().map(read_state))
     }
 
@@ -154,7 +154,7 @@ impl Days {
     async fn unannounced(&mut self) -> Result<Vec<(String, i64)>, SinkError> {
         let sql = "SELECT date, manifest_version FROM export_days WHERE target = $1 AND success_version < manifest_version \
                    ORDER BY date LIMIT $2";
-        let rows = self.ledger.tables.query(sql, &values![self.ledger.target.as_str(), DAYS_A_PASS]).await?;
+        let rows = self.ledger.tables.query(sql, values![self.ledger.target.as_str(), DAYS_A_PASS]).await?;
         Ok(rows.iter().map(|row| (row.text(0).to_owned(), row.int(1))).collect())
     }
 
@@ -179,7 +179,7 @@ impl Days {
                    WHERE f.target = $1 AND f.status = 'voided' AND f.deleted_us IS NULL \
                    AND (d.manifest_version = 0 OR d.manifest_revision = d.revision AND d.success_version = d.manifest_version) \
                    ORDER BY f.date, f.name LIMIT 1000";
-        let rows = self.ledger.tables.query(sql, &values![self.ledger.target.as_str()]).await?;
+        let rows = self.ledger.tables.query(sql, values![self.ledger.target.as_str()]).await?;
         for row in &rows {
             let (date, name) = (row.text(0), row.text(1));
             let path = format!("{}{name}", names::logs_folder(date));

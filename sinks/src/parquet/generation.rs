@@ -124,7 +124,7 @@ pub(super) async fn below(days: &mut Days, streamed: bool) -> Result<Covers, Sin
     let sql = "SELECT l.topic, l.partition, l.next_offset, p.topic, p.next_offset, p.holder FROM sink_positions l \
                LEFT JOIN sink_positions p ON p.sink = $2 AND p.topic = l.topic AND p.partition = l.partition \
                WHERE l.sink = $1 AND l.next_offset IS NOT NULL";
-    let rows = days.ledger.tables.query(sql, &values![LOGS, PARQUET]).await?;
+    let rows = days.ledger.tables.query(sql, values![LOGS, PARQUET]).await?;
     let mut covers = Covers::default();
     for row in &rows {
         let partition = TopicPartition::new(row.text(0), row.int(1) as i32);
@@ -161,7 +161,7 @@ fn behind(days: &Days, partition: &TopicPartition, stored: i64) -> SinkError {
 async fn replaced(days: &mut Days, date: &str, below: &Below, anew: &Anew) -> Result<Vec<Entry>, SinkError> {
     let sql = "SELECT name, topic, partition, next_offset FROM export_files WHERE target = $1 AND date = $2 \
                AND status = 'complete' AND generation = 0";
-    let rows = days.ledger.tables.query(sql, &values![days.ledger.target.as_str(), date]).await?;
+    let rows = days.ledger.tables.query(sql, values![days.ledger.target.as_str(), date]).await?;
     let mut later = Vec::new();
     for row in &rows {
         let partition = TopicPartition::new(row.text(1), row.int(2) as i32);
@@ -193,7 +193,7 @@ async fn read_day(
     let tables = &mut days.ledger.tables;
     let (time, from, to) = (tables.micros("timestamp"), tables.moment("$1"), tables.moment("$2"));
     let count = format!("SELECT count(*) FROM logs WHERE timestamp >= {from} AND timestamp < {to}");
-    let total = tables.query(&count, &values![start, end]).await?.first().map_or(0, |row| row.int(0));
+    let total = tables.query(&count, values![start, end]).await?.first().map_or(0, |row| row.int(0));
     let page = format!(
         "SELECT {time}, id, level, service, host, message, CAST(metadata AS TEXT), kafka_topic, kafka_partition, \
          kafka_offset, shape FROM logs WHERE timestamp >= {from} AND timestamp < {to} \
@@ -204,7 +204,7 @@ async fn read_day(
     let failed = |error| trouble(&anew.export, error);
     let (mut at, mut id) = (start, i64::MIN);
     loop {
-        let rows = tables.query(&page, &values![at, end, id, ROWS_A_PAGE]).await?;
+        let rows = tables.query(&page, values![at, end, id, ROWS_A_PAGE]).await?;
         let Some(last) = rows.last() else { break };
         (at, id) = (last.int(0), last.int(1));
         read += rows.len() as i64;

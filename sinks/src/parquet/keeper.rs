@@ -69,7 +69,7 @@ async fn pass(
 pub async fn exported_rows(store: &StoreConfig) -> Result<i64, SinkError> {
     let patience = Patience { health: Health::new(), cancel: CancellationToken::new() };
     let sql = "SELECT CAST(coalesce(sum(rows), 0) AS BIGINT) FROM export_files WHERE status = 'complete'";
-    let rows = Tables::new(store, patience)?.query(sql, &[]).await?;
+    let rows = Tables::new(store, patience)?.query(sql, Vec::new()).await?;
     Ok(rows.first().map_or(0, |row| row.int(0)))
 }
 

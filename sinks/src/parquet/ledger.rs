@@ -82,7 +82,7 @@ impl Ledger {
         let sql = "INSERT INTO sink_positions (sink, topic, partition, holder) VALUES ($1, $2, $3, $4) \
                    ON CONFLICT (sink, topic, partition) DO UPDATE SET holder = excluded.holder RETURNING next_offset";
         let values = values![PARQUET, partition.topic.as_str(), partition.partition, self.holder];
-        let rows = self.tables.query(sql, &values).await?;
+        let rows = self.tables.query(sql, values).await?;
         Ok(rows.first().and_then(|row| row.maybe_int(0)))
     }
 
@@ -91,7 +91,7 @@ impl Ledger {
         let sql = "UPDATE export_files SET status = 'voided' WHERE target <> $1 AND topic = $2 AND partition = $3 \
                    AND status = 'intended' RETURNING name";
         let values = values![self.target.as_str(), partition.topic.as_str(), partition.partition];
-        Ok(self.tables.query(sql, &values).await?.len())
+        Ok(self.tables.query(sql, values).await?.len())
     }
 
     /// The range of `partition` that was fixed for this target and not completed.
@@ -102,7 +102,7 @@ impl Ledger {
             Entry::COLUMNS
         );
         let values = values![self.target.as_str(), partition.topic.as_str(), partition.partition];
-        let rows = self.tables.query(&sql, &values).await?;
+        let rows = self.tables.query(&sql, values).await?;
         let Some(range) = rows.first().map(|row| (row.int(8), row.int(9))) else { return Ok(None) };
         if rows.iter().any(|row| (row.int(8), row.int(9)) != range) {
             let found = format!("several ranges of {partition} are fixed at once");
@@ -117,7 +117,7 @@ impl Ledger {
                    AND first_offset = $4 AND next_offset = $5";
         let (topic, partition) = (sealed.source.topic.as_str(), sealed.source.partition);
         let values = values![self.target.as_str(), topic, partition, sealed.first, sealed.next];
-        let rows = self.tables.query(sql, &values).await?;
+        let rows = self.tables.query(sql, values).await?;
         let again = |name: &str| {
             let stem = name.strip_suffix(".parquet")?;
             stem.rsplit_once("-r").map_or(Some(0), |(_, again)| again.parse::<u32>().ok().or(Some(0)))
@@ -202,7 +202,7 @@ impl Ledger {
             "SELECT {} FROM export_files WHERE target = $1 AND date = $2 AND status = $3 ORDER BY name",
             Entry::COLUMNS
         );
-        let rows = self.tables.query(&sql, &values![self.target.as_str(), date, status]).await?;
+        let rows = self.tables.query(&sql, values![self.target.as_str(), date, status]).await?;
         Ok(rows.iter().map(Entry::read).collect())
     }
 
@@ -228,7 +228,7 @@ impl Ledger {
     /// Per day, what a generation held before the stream came by: (topic, partition) to the next offset.
     pub async fn covered(&mut self) -> Result<Covered, SinkError> {
         let sql = "SELECT date, covered FROM export_days WHERE target = $1 AND covered <> '[]'";
-        let rows = self.tables.query(sql, &values![self.target.as_str()]).await?;
+        let rows = self.tables.query(sql, values![self.target.as_str()]).await?;
         let mut covered = Covered::new();
         for row in &rows {
             let entries: Vec<(String, i32, i64)> = serde_json::from_str(row.text(1))
@@ -320,7 +320,7 @@ impl Ledger {
     async fn stands_at(&mut self, sealed: &Sealed) -> Result<Option<(Option<i64>, Option<i64>)>, SinkError> {
         let sql = "SELECT next_offset, holder FROM sink_positions WHERE sink = $1 AND topic = $2 AND partition = $3";
         let values = values![PARQUET, sealed.source.topic.as_str(), sealed.source.partition];
-        let rows = self.tables.query(sql, &values).await?;
+        let rows = self.tables.query(sql, values).await?;
         Ok(rows.first().map(|row| (row.maybe_int(0), row.maybe_int(1))))
     }
 

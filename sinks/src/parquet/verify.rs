@@ -127,7 +127,7 @@ async fn stored(days: &mut super::days::Days, of: &Anew) -> Result<Rows, SinkErr
         );
         let values =
             values![of.day.start_us(), of.day.end_us(), partition.topic.as_str(), partition.partition, below];
-        let count = tables.query(&sql, &values).await?.first().map_or(0, |row| row.int(0));
+        let count = tables.query(&sql, values).await?.first().map_or(0, |row| row.int(0));
         if count > 0 {
             stored.insert(partition, count);
         }
