@@ -206,7 +206,7 @@ macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(super::Bench::sqlite()).await })*
+            async fn $name() { super::$name(super::Bench::sqlite().await).await })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,7 +332,7 @@ async fn a_rival_fences_the_old_writer(bench: Bench) {
 
 #[tokio::test]
 async fn a_name_that_holds_other_rows_is_left_alone() {
-    let bench = Bench::sqlite();
+    let bench = Bench::sqlite().await;
     let mut random = StdRng::seed_from_u64(4);
     let lake = Lake::new();
     let mut log = inputs(&mut random, 0, 1).remove(0);

@@ -130,7 +130,7 @@ async fn a_file_in_parts_is_read_back_and_nothing_is_left_behind() {
     let Some(bucket) = Bucket::new("a_file_in_parts_is_read_back_and_nothing_is_left_behind").await else {
         return;
     };
-    let bench = Bench::sqlite();
+    let bench = Bench::sqlite().await;
     let mut sink = bucket.sink(&bench);
     sink.resume(&[source()]).await.expect("claimed");
     for first in (0..40_000).step_by(1_000) {
@@ -153,7 +153,7 @@ async fn what_a_killed_process_left_is_finished_and_its_uploads_are_aborted() {
     else {
         return;
     };
-    let bench = Bench::sqlite();
+    let bench = Bench::sqlite().await;
     // As left by a kill between intent and objects: the ledger has the intent, the bucket an upload that nobody finishes.
     let mut first = bucket.sink(&bench);
     first.resume(&[source()]).await.expect("claimed");
@@ -191,7 +191,7 @@ async fn wrong_credentials_and_buckets_are_told_at_the_start_and_without_secrets
     else {
         return;
     };
-    let bench = Bench::sqlite();
+    let bench = Bench::sqlite().await;
     let missing = ExportConfig { target: format!("s3://{}-not/x", bucket.name), ..bucket.config() };
     let mut sink =
         smartlog_sinks::parquet_sink(&missing, &bench.config, Health::new(), CancellationToken::new());
