@@ -26,7 +26,7 @@ pub struct Export {
     /// A folder, s3://BUCKET/PREFIX, or none.
     ///
     /// What lies there afterwards: docs/EXPORT.md. Credentials for S3 come by the SDK's chain: environment, profile, role.
-    #[schemars(extend("x-flag" = "export", "x-form" = "DIR|s3://BUCKET/PREFIX|none"))]
+    #[schemars(extend("x-flag" = "export", "x-form" = "none|DIR|s3://BUCKET/PREFIX"))]
     pub target: String,
     /// A file is finished when it is this old; unset: 15m for a folder, at the close of the day for S3.
     ///
