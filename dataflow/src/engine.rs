@@ -169,45 +169,28 @@ impl Engine {
     /// # Errors
     /// What keeps it from starting: the store, a file, an address that is taken.
     pub fn start(job: Job, runtime: &tokio::runtime::Handle, observer: Observer) -> anyhow::Result<Self> {
-        let failure = Failure::default();
-        let cancel = CancellationToken::new();
+        let mut starting = Starting {
+            runtime,
+            failure: Failure::default(),
+            cancel: CancellationToken::new(),
+            mailbox: Mailbox::default(),
+            store_health: Health::new(),
+            watermark_us: Arc::default(),
+            threads: Vec::new(),
+        };
         let leads = job.cluster.as_ref().is_none_or(|cluster| cluster.process == 0);
-        let pace = pace(&job, Arc::clone(&failure.stop));
-        let watermark_us = Arc::new(AtomicI64::new(0));
-        let mailbox = Mailbox::default();
-        let store_health = Health::new();
-        let mut threads = Vec::new();
-
-        let (mut snapshot, mut sinks) = (Snapshot::default(), Vec::new());
-        if leads {
-            let mut store = None;
-            if let Some(storage) = &job.storage {
-                let opened = open(storage, runtime, &store_health, &cancel)?;
-                (store, snapshot, sinks) = (Some(opened.0), opened.1, opened.2);
-                runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
-            }
-            let observer = advertising(&job.sources, observer);
-            let fail = sink_failure(&failure, "committing");
-            threads.push(committer::start(mailbox.clone(), runtime.clone(), store, observer, fail)?);
-        }
+        let pace = pace(&job, Arc::clone(&starting.failure.stop));
+        let (mut snapshot, sinks) =
+            if leads { starting.keep_state(&job, &pace, observer)? } else { Default::default() };
         begin(&mut snapshot, job.warm_up, &pace);
         let parser = Arc::new(job.parser);
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
+        let leading = job.storage.as_ref().filter(|_| leads);
+        let keeping = leading.and_then(|storage| keep_days(runtime, storage, &starting.cancel));
         let (mut lanes, mut noting) = (Vec::new(), None);
-        let keeping = job.storage.as_ref().filter(|_| leads).and_then(|s| keep_days(runtime, s, &cancel));
         if let Some(storage) = job.storage.as_ref().filter(|storage| !storage.log_sinks.is_empty()) {
-            let opening = Opening {
-                runtime,
-                store: &storage.store,
-                sinks: &storage.log_sinks,
-                sources: &job.sources,
-                parser: &parser,
-                max_in_flight_bytes: job.max_in_flight_bytes,
-                stop: &failure.stop,
-                cancel: &cancel,
-                watermark_us: &watermark_us,
-            };
-            lanes = opening.open(&mut shares, &mut threads, lane_failure(&failure))?;
+            lanes =
+                starting.open_lanes(storage, &job.sources, &parser, job.max_in_flight_bytes, &mut shares)?;
             noting = Some(note(runtime, &storage.store, &lanes));
         }
         let hop = job.windows_file.as_ref().map(|(_, hop)| *hop);
@@ -218,15 +201,16 @@ impl Engine {
                 keep_start: keep_start(runtime, job.storage.as_ref()),
                 begin: job.begin,
                 until_end: job.until_end,
-                stop: Arc::clone(&failure.stop),
+                stop: Arc::clone(&starting.failure.stop),
             };
-            let fail = failure.clone();
+            let fail = starting.failure.clone();
             shares[0].models = job.models;
             shares[0].orders = Some(coordinator::start(&job.sources, brief, move |error| fail.raise(error))?);
             if let Some((path, _)) = &job.windows_file {
                 shares[0].windows_file = Some(WindowsFile::create(path)?);
             }
         }
+        let Starting { failure, cancel, mailbox, store_health, watermark_us, threads, .. } = starting;
         let outcomes = Arc::new(Outcomes::default());
         let gauges = Gauges {
             outcomes: Arc::clone(&outcomes),
@@ -321,8 +305,67 @@ impl Engine {
     }
 }
 
+/// What the parts of an engine are started with.
+struct Starting<'a> {
+    runtime: &'a tokio::runtime::Handle,
+    failure: Failure,
+    cancel: CancellationToken,
+    mailbox: Mailbox,
+    store_health: Health,
+    watermark_us: Arc<AtomicI64>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Starting<'_> {
+    /// Starts what commits, and retention. Returns what the store holds, and where each log sink stands.
+    fn keep_state(
+        &mut self,
+        job: &Job,
+        pace: &Pace,
+        observer: Observer,
+    ) -> anyhow::Result<(Snapshot, Stands)> {
+        let (mut store, mut found) = (None, Default::default());
+        if let Some(storage) = &job.storage {
+            let (opened, snapshot, sinks) = open(storage, self.runtime, &self.store_health, &self.cancel)?;
+            (store, found) = (Some(opened), (snapshot, sinks));
+            self.runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
+        }
+        let observer = advertising(&job.sources, observer);
+        let fail = sink_failure(&self.failure, "committing");
+        let committing = committer::start(self.mailbox.clone(), self.runtime.clone(), store, observer, fail)?;
+        self.threads.push(committing);
+        Ok(found)
+    }
+
+    /// Starts a lane for each log sink and worker.
+    fn open_lanes(
+        &mut self,
+        storage: &Storage,
+        sources: &Sources,
+        parser: &Arc<Parser>,
+        max_in_flight_bytes: usize,
+        shares: &mut [Share],
+    ) -> anyhow::Result<Vec<lanes::Watched>> {
+        let opening = Opening {
+            runtime: self.runtime,
+            store: &storage.store,
+            sinks: &storage.log_sinks,
+            sources,
+            parser,
+            max_in_flight_bytes,
+            stop: &self.failure.stop,
+            cancel: &self.cancel,
+            watermark_us: &self.watermark_us,
+        };
+        opening.open(shares, &mut self.threads, lane_failure(&self.failure))
+    }
+}
+
+/// Where each log sink stands.
+type Stands = Vec<(&'static str, Positions)>;
+
 /// The state store, what it holds, and where each log sink stands.
-type Opened = (Box<dyn StateStore>, Snapshot, Vec<(&'static str, Positions)>);
+type Opened = (Box<dyn StateStore>, Snapshot, Stands);
 
 fn open(
     storage: &Storage,

@@ -17,7 +17,6 @@ fn python(script: &str, arguments: &[&str]) {
     let output =
         Command::new(python).arg("-B").arg(here(script)).args(arguments).output().expect("Python starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{out}");
     assert!(output.status.success(), "{script} failed:\n{out}\n{err}");
 }
 

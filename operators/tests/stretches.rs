@@ -174,8 +174,8 @@ impl Model {
     }
 
     fn judge(&self, starts: [i64; PARTITIONS]) {
-        for slot in 0..PARTITIONS {
-            let mut next = starts[slot];
+        for (slot, start) in starts.into_iter().enumerate() {
+            let mut next = start;
             for stretch in &self.stretches[slot] {
                 let batch = &stretch.batch;
                 assert_eq!(batch.first_offset, next, "a stretch begins where the last one ended");

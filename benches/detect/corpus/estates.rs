@@ -24,7 +24,7 @@ pub fn mixed(amount: &Amount) -> Vec<Case> {
 fn mixed_config(seed: u64) -> GeneratorConfig {
     let rate_per_s = RATES[(seed % 4) as usize];
     // Some estates have few services, none of them quiet.
-    let services = if seed % 5 == 0 { Services::Count(8) } else { Services::Builtin };
+    let services = if seed.is_multiple_of(5) { Services::Count(8) } else { Services::Builtin };
     GeneratorConfig {
         seed,
         // Another hour and day of the week each time.

@@ -164,21 +164,23 @@ impl Shape {
 
     fn news(&self, rng: &mut Rng, rows: usize) -> Vec<f64> {
         let mut factors = vec![1.0; rows];
+        if self.news_per_day <= 0.0 {
+            return factors;
+        }
         let hour = (3600 / self.row_seconds).max(1) as usize;
         let rows_per_day = (86_400 / self.row_seconds) as f64;
         let mut at = 0.0;
-        while self.news_per_day > 0.0 {
+        loop {
             let gap: f64 = Exp1.sample(rng);
             at += gap * rows_per_day / self.news_per_day;
             if at as usize >= rows {
-                break;
+                return factors;
             }
             let peak = rng.random_range(1.3..2.0);
             for (step, factor) in factors[at as usize..].iter_mut().take(hour).enumerate() {
                 *factor *= 1.0 + (peak - 1.0) * (-3.0 * step as f64 / hour as f64).exp();
             }
         }
-        factors
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Windows remembered: a week of ten services and the stream, or less of more; about 40 MB.
 const ROWS_MAX: usize = 400_000;
 
-/// Windows since the start, the newest [`ROWS_MAX`] of them.
+/// Windows since the start, the newest `ROWS_MAX` of them.
 #[derive(Default)]
 pub struct Memory {
     rows: Mutex<VecDeque<Row>>,

@@ -51,7 +51,7 @@ fn bytes_of(inputs: &[PathBuf]) -> Option<u64> {
     let size = |path: &PathBuf| {
         let is_packed = path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
         let metadata = std::fs::metadata(path).ok().filter(|_| !is_packed && path != Path::new("-"))?;
-        metadata.is_file().then(|| metadata.len())
+        metadata.is_file().then_some(metadata.len())
     };
     inputs.iter().map(size).sum()
 }
