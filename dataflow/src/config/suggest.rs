@@ -1,6 +1,6 @@
 //! What somebody probably meant by a key or variable that there is not.
 
-use super::options::{VARIABLE_PREFIX, options, sections};
+use super::options::{Kind, VARIABLE_PREFIX, options, sections};
 
 /// Below this likeness (0 to 1) a guess would mislead more than it helps.
 const LEAST_LIKENESS: f64 = 0.6;
@@ -20,8 +20,12 @@ pub(super) fn unknown_key(key: &str) -> String {
 
 /// The message about a variable with our prefix that no option has.
 pub(super) fn unknown_variable(name: &str) -> String {
+    let is_map = |variable: &str| options().iter().any(|o| o.variable == variable && o.kind == Kind::Map);
     let known = options().iter().map(|option| option.variable.as_str());
     let advice = match nearest(name, known, likeness_of_variables) {
+        Some(near) if is_map(near) => {
+            format!("expected one variable for each entry, {near}__NAME, NAME with _ for each dot")
+        }
         Some(near) => format!("did you mean {near}?"),
         None => "see docs/CONFIGURATION.md for those there are, or unset it".to_string(),
     };

@@ -231,9 +231,10 @@ fn unknown_variables_are_refused_and_those_of_others_are_not() {
     );
     assert!(told("SMARTLOG_WORKERS", "2").ends_with("did you mean SMARTLOG_ENGINE_WORKERS?"));
     assert!(told("SMARTLOG_QQQ_XXX", "2").contains("see docs/CONFIGURATION.md"));
-    assert!(
-        told("SMARTLOG_KAFKA_PROPERTIES", "a=b").contains("no setting of this name"),
-        "an entry must be named"
+    assert_eq!(
+        told("SMARTLOG_KAFKA_PROPERTIES", "a=b"),
+        "variable SMARTLOG_KAFKA_PROPERTIES: there is no setting of this name; \
+         expected one variable for each entry, SMARTLOG_KAFKA_PROPERTIES__NAME, NAME with _ for each dot"
     );
     for (name, value) in [
         ("SMARTLOG_CONFIG", "x.toml"),
