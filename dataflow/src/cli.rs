@@ -219,6 +219,9 @@ pub struct TrainArgs {
     /// Leave out the windows that overlap an episode in the store
     #[arg(long)]
     pub exclude_anomalies: bool,
+    /// Leave out the windows that overlap an episode in the store that people called expected
+    #[arg(long)]
+    pub exclude_expected: bool,
     /// Make a version of it
     #[arg(long)]
     pub register: bool,

@@ -15,6 +15,7 @@ use smartlog_operators::fold::Outcomes;
 use smartlog_operators::parse::Parser;
 use smartlog_operators::score::ModelOrder;
 use smartlog_schema::commit::Snapshot;
+use smartlog_schema::model::ModelSwap;
 use smartlog_schema::position::Positions;
 use smartlog_sinks::parquet::{self, ExportConfig};
 use smartlog_sinks::{CancellationToken, Health, LogSinkEntry, SinkError, StateStore, StoreConfig};
@@ -50,6 +51,9 @@ pub struct Storage {
     pub export: Option<ExportConfig>,
 }
 
+/// Starts what orders models, once the store has said which were in force.
+pub type StartModels = Box<dyn FnOnce(Vec<ModelSwap>) -> anyhow::Result<Receiver<ModelOrder>> + Send>;
+
 /// All that a run needs.
 pub struct Job {
     pub sources: Sources,
@@ -63,8 +67,8 @@ pub struct Job {
     pub warm_up: Option<Snapshot>,
     /// What is done with feature rows; `None`: none are made.
     pub scoring: Option<Scoring>,
-    /// Models that are to come into force, while it runs.
-    pub models: Option<Receiver<ModelOrder>>,
+    /// Told which models were in force when the pipeline stopped; gives what is to come into force from then on.
+    pub models: Option<StartModels>,
     pub begin: Begin,
     pub until_end: bool,
     pub workers: usize,
@@ -195,6 +199,8 @@ impl Engine {
         }
         let hop = job.windows_file.as_ref().map(|(_, hop)| *hop);
         if leads {
+            let in_force = std::mem::take(&mut snapshot.models);
+            shares[0].models = job.models.map(|start| start(in_force)).transpose()?;
             let brief = Brief {
                 snapshot,
                 sinks,
@@ -204,7 +210,6 @@ impl Engine {
                 stop: Arc::clone(&starting.failure.stop),
             };
             let fail = starting.failure.clone();
-            shares[0].models = job.models;
             shares[0].orders = Some(coordinator::start(&job.sources, brief, move |error| fail.raise(error))?);
             if let Some((path, _)) = &job.windows_file {
                 shares[0].windows_file = Some(WindowsFile::create(path)?);

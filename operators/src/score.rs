@@ -56,6 +56,8 @@ pub struct ModelOrder {
     pub digest: String,
     /// As it is stored; empty: none of this role any more.
     pub bytes: Vec<u8>,
+    /// It was in force already when the program stopped: that is stored, and no news.
+    pub resumed: bool,
 }
 
 /// Reads a model's stored bytes. They were read once before they were ordered, so a failure is told and the old model
@@ -106,8 +108,10 @@ impl Scores {
                 let Some(model) = (self.load)(&order) else { continue };
                 self.models.insert(order.role, InForce { model, version: order.version.clone() });
             }
-            let ModelOrder { role, version, digest, .. } = order;
-            swaps.push(ModelSwap { role, effective, version, digest });
+            let ModelOrder { role, version, digest, resumed, .. } = order;
+            if !resumed {
+                swaps.push(ModelSwap { role, effective, version, digest });
+            }
         }
         swaps
     }

@@ -33,7 +33,8 @@ impl Model for Simple {
 }
 
 fn order(role: Role, version: &str, bytes: &[u8]) -> ModelOrder {
-    ModelOrder { role, version: version.into(), digest: format!("digest {version}"), bytes: bytes.into() }
+    let digest = format!("digest {version}");
+    ModelOrder { role, version: version.into(), digest, bytes: bytes.into(), resumed: false }
 }
 
 /// A window with `rate` logs a minute.

@@ -220,11 +220,11 @@ pub async fn read_logs(
     }
 }
 
-/// When episodes that were not retracted lasted, epoch seconds: what people called expected is among them.
-pub async fn anomaly_intervals(config: &StoreConfig) -> Result<Vec<(i64, i64)>, SinkError> {
+/// When episodes that were not retracted lasted, epoch seconds; `expected`: only those that people called so.
+pub async fn anomaly_intervals(config: &StoreConfig, expected: bool) -> Result<Vec<(i64, i64)>, SinkError> {
     let micros = match Target::parse(&config.url)? {
-        Target::Postgres(url) => postgres::anomaly_intervals(&url).await?,
-        Target::Sqlite(file) => sqlite::anomaly_intervals(&file).await?,
+        Target::Postgres(url) => postgres::anomaly_intervals(&url, expected).await?,
+        Target::Sqlite(file) => sqlite::anomaly_intervals(&file, expected).await?,
     };
     let seconds = |us: i64| us.div_euclid(smartlog_schema::window::MICROS);
     Ok(micros.into_iter().map(|(from, to)| (seconds(from), seconds(to) + 1)).collect())

@@ -67,8 +67,8 @@ fn follow(
         return Ok(None);
     }
     let store = job.storage.as_ref().map(|storage| (storage.store.clone(), runtime.handle().clone()));
-    let follow::Follower { orders, watch } = follow::start(settings, store, Arc::clone(stop))?;
-    job.models = Some(orders);
+    let (follower, watch) = follow::follower(settings, store, Arc::clone(stop))?;
+    job.models = Some(Box::new(|in_force| follower.start(&in_force)));
     job.scoring = Some(Scoring { lag: 0, tap: Some(watch.memory.tap()) });
     let watch = Arc::new(watch);
     let woken = Arc::clone(&watch);

@@ -61,9 +61,10 @@ pub fn run(config: &Config, args: &TrainArgs) -> anyhow::Result<ExitCode> {
 /// What is not to be learnt from: what was named, and what people called expected.
 fn left_out(config: &Config, args: &TrainArgs) -> anyhow::Result<Vec<(i64, i64)>> {
     let mut left_out: Vec<(i64, i64)> = args.exclude.iter().map(|&LeftOut(from, to)| (from, to)).collect();
-    if args.exclude_anomalies {
+    if args.exclude_anomalies || args.exclude_expected {
         let store = super::store_config(config)?;
-        let of_store = super::block_on(smartlog_sinks::anomaly_intervals(&store))?;
+        let only_expected = !args.exclude_anomalies;
+        let of_store = super::block_on(smartlog_sinks::anomaly_intervals(&store, only_expected))?;
         left_out.extend(of_store.context("reading the intervals of anomalies")?);
     }
     Ok(left_out)

@@ -7,20 +7,24 @@ use crate::training::{self, Wanted};
 use smartlog_models::registry::Folder;
 use smartlog_models::{Bundle, CHAMPION, Registry, RegistryError, Version, registry};
 use smartlog_operators::score::ModelOrder;
-use smartlog_schema::model::Role;
+use smartlog_schema::model::{ModelSwap, Role};
+use smartlog_schema::window::WINDOW_SECONDS;
 use smartlog_sinks::StoreConfig;
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 /// Tag of a version that the program trained by itself: the next one may take its place.
 const AUTO_TAG: &str = "smartlog.auto";
-/// Orders that may wait for the dataflow: one a role, and one more.
-const ORDERS_MAX: usize = 4;
+/// Orders that may wait for the dataflow: what was in force, what is to take its place, and more.
+const ORDERS_MAX: usize = 8;
+/// Bundles kept on this host for a start while the registry is away.
+const CACHED_MAX: usize = 8;
 /// Between two looks whether the program is to end.
 const SLICE: Duration = Duration::from_millis(200);
 
@@ -37,10 +41,12 @@ pub struct Settings {
     pub fit: smartlog_models::fit::Settings,
 }
 
-/// What the engine takes of it, and what can be watched.
+/// A follower that was not started yet.
 pub struct Follower {
-    pub orders: Receiver<ModelOrder>,
-    pub watch: Watch,
+    follow: Follow,
+    woken: Receiver<()>,
+    orders: Receiver<ModelOrder>,
+    stop: Arc<AtomicBool>,
 }
 
 /// What can be watched of it while it runs.
@@ -75,24 +81,23 @@ struct Follow {
     fault: String,
 }
 
-/// Starts the follower. What serves already is ordered before this returns, so that no window goes unscored: a folder's
-/// aliases, or what was last fetched from a server, which may be slow to answer or away.
+/// Opens the registry.
 ///
 /// # Errors
 /// A registry that cannot be opened.
-pub fn start(
+pub fn follower(
     settings: Settings,
     store: Option<(StoreConfig, tokio::runtime::Handle)>,
     stop: Arc<AtomicBool>,
-) -> anyhow::Result<Follower> {
-    let (orders, receiver) = sync_channel(ORDERS_MAX);
+) -> anyhow::Result<(Follower, Watch)> {
+    let (sender, orders) = sync_channel(ORDERS_MAX);
     let (wake, woken) = channel();
     let (status, memory) = (Arc::<Status>::default(), Arc::<Memory>::default());
-    let mut follow = Follow {
+    let follow = Follow {
         registry: registry::open(&settings.registry)?,
         settings,
         store,
-        orders,
+        orders: sender,
         status: Arc::clone(&status),
         memory: Arc::clone(&memory),
         seen: BTreeMap::new(),
@@ -101,13 +106,32 @@ pub fn start(
         told: None,
         fault: String::new(),
     };
-    if follow.is_local() {
-        follow.look();
-    } else {
-        Role::ALL.into_iter().for_each(|role| follow.serve_from_cache(role));
+    Ok((Follower { follow, woken, orders, stop }, Watch { status, memory, wake }))
+}
+
+impl Follower {
+    /// Starts the thread. Models are ordered before this returns, so that no window goes unscored: what was in force
+    /// when the pipeline stopped, whatever the aliases say by now; else a folder's aliases, or what was last fetched
+    /// from a server, which may be slow to answer or away.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub fn start(self, in_force: &[ModelSwap]) -> anyhow::Result<Receiver<ModelOrder>> {
+        let Follower { mut follow, woken, orders, stop } = self;
+        for role in Role::ALL {
+            let before = in_force.iter().find(|swap| swap.role == role && !swap.digest.is_empty());
+            match before {
+                Some(swap) => follow.resume(swap),
+                None if !follow.is_local() => follow.serve_from_cache(role),
+                None => {}
+            }
+        }
+        if follow.is_local() {
+            follow.look();
+        }
+        std::thread::Builder::new().name("models".into()).spawn(move || follow.run(&woken, &stop))?;
+        Ok(orders)
     }
-    std::thread::Builder::new().name("models".into()).spawn(move || follow.run(&woken, &stop))?;
-    Ok(Follower { orders: receiver, watch: Watch { status, memory, wake } })
 }
 
 impl Follow {
@@ -152,7 +176,7 @@ impl Follow {
     fn follow(&mut self, role: Role, version: Option<&Version>) {
         let Some(version) = version else {
             if role == Role::Challenger && self.seen.remove(&role).is_some() {
-                self.order(role, "", "", Vec::new());
+                self.order(role, "", "", Vec::new(), false);
                 self.status.serve(role, None);
             }
             return;
@@ -165,13 +189,13 @@ impl Follow {
             Err(fault) => self.say(&fault),
             Ok(bytes) => {
                 self.seen.insert(role, name);
-                self.serve(role, version, bytes, true);
+                self.serve(role, version, bytes, false);
             }
         }
     }
 
     /// A bundle that cannot serve is refused, and what served before stays.
-    fn serve(&mut self, role: Role, version: &Version, bytes: Vec<u8>, keep: bool) {
+    fn serve(&mut self, role: Role, version: &Version, bytes: Vec<u8>, resumed: bool) {
         let digest = Bundle::digest_of(&bytes);
         let expected = version.digest().unwrap_or(&digest);
         let read = if expected == digest {
@@ -195,32 +219,37 @@ impl Follow {
             self.is_ours = version.tags.contains_key(AUTO_TAG);
             self.status.set(State::Ready, format!("version {}", version.version));
         }
-        if keep {
-            self.keep_in_cache(role, version, &bytes);
-        }
-        tracing::info!("model version {} is the {} now", version.version, role.as_str());
+        self.keep_in_cache(role, version, &digest, &bytes);
+        let verb = if resumed { "goes on as" } else { "is" };
+        tracing::info!("model version {} {verb} the {} now", version.version, role.as_str());
         self.status.serve(role, Some(Serving::new(version, &digest, &bundle)));
-        self.order(role, &version.version, &digest, bytes);
+        self.order(role, &version.version, &digest, bytes, resumed);
     }
 
-    fn order(&self, role: Role, version: &str, digest: &str, bytes: Vec<u8>) {
-        let order = ModelOrder { role, version: version.to_owned(), digest: digest.to_owned(), bytes };
+    fn order(&self, role: Role, version: &str, digest: &str, bytes: Vec<u8>, resumed: bool) {
+        let (version, digest) = (version.to_owned(), digest.to_owned());
         // The receiver is gone only when the dataflow is.
-        let _ = self.orders.send(order);
+        let _ = self.orders.send(ModelOrder { role, version, digest, bytes, resumed });
     }
 
     fn cache(&self) -> PathBuf {
         self.settings.folder.join("cache")
     }
 
-    /// For a start while the registry is away.
-    fn keep_in_cache(&self, role: Role, version: &Version, bytes: &[u8]) {
+    /// For a start while the registry is away, or has changed its mind.
+    fn keep_in_cache(&self, role: Role, version: &Version, digest: &str, bytes: &[u8]) {
         let folder = self.cache();
+        let bundle = folder.join(format!("{digest}.bundle"));
         let kept = fs::create_dir_all(&folder).and_then(|()| {
-            fs::write(folder.join(format!("{}.bundle", role.as_str())), bytes)?;
-            fs::write(folder.join(format!("{}.json", role.as_str())), serde_json::to_vec(version)?)
+            let told = serde_json::to_vec(version)?;
+            fs::write(folder.join(format!("{}.json", role.as_str())), &told)?;
+            fs::write(bundle.with_extension("json"), &told)?;
+            // Half a file of a program that was killed is found out by its digest.
+            if fs::read(&bundle).is_ok_and(|there| there == bytes) { Ok(()) } else { fs::write(&bundle, bytes) }
         });
-        if let Err(fault) = kept {
+        let in_force = self.status.now().models.into_values().map(|serving| serving.digest);
+        let needed: Vec<String> = in_force.chain([digest.to_owned()]).collect();
+        if let Err(fault) = kept.and_then(|()| forget_oldest(&folder, &needed)) {
             tracing::warn!(
                 "{}: the model could not be kept for a start without the registry: {fault}",
                 folder.display()
@@ -228,22 +257,48 @@ impl Follow {
         }
     }
 
-    fn serve_from_cache(&mut self, role: Role) {
-        let folder = self.cache();
-        let read = || {
-            let version = fs::read(folder.join(format!("{}.json", role.as_str()))).ok()?;
-            let bytes = fs::read(folder.join(format!("{}.bundle", role.as_str()))).ok()?;
-            Some((serde_json::from_slice::<Version>(&version).ok()?, bytes))
+    fn cached(&self, digest: &str) -> Option<(Version, Vec<u8>)> {
+        let bundle = self.cache().join(format!("{digest}.bundle"));
+        let version = serde_json::from_slice(&fs::read(bundle.with_extension("json")).ok()?).ok()?;
+        let bytes = fs::read(bundle).ok()?;
+        (Bundle::digest_of(&bytes) == digest).then_some((version, bytes))
+    }
+
+    /// Goes on with the model that was in force when the pipeline stopped.
+    fn resume(&mut self, swap: &ModelSwap) {
+        let of_registry = || {
+            let version = self.registry.resolve(&swap.version).ok()?;
+            let bytes = self.registry.bundle(&version).ok()?;
+            (Bundle::digest_of(&bytes) == swap.digest).then_some((version, bytes))
         };
-        if let Some((version, bytes)) = read() {
-            tracing::info!(
-                "the {} of the last run serves until {} answers",
-                role.as_str(),
+        let found = self.cached(&swap.digest).or_else(of_registry);
+        let Some((version, bytes)) = found.map(|(v, b)| (Version { version: swap.version.clone(), ..v }, b))
+        else {
+            tracing::warn!(
+                "the {} {} that was in force at the last stop is neither in {} nor at {}; the alias decides what \
+                 takes its place",
+                swap.role.as_str(),
+                swap.version,
+                self.cache().display(),
                 self.registry.place()
             );
-            self.seen.insert(role, (version.version.clone(), version.run_id.clone()));
-            self.serve(role, &version, bytes, false);
-        }
+            return;
+        };
+        self.seen.insert(swap.role, (version.version.clone(), version.run_id.clone()));
+        self.serve(swap.role, &version, bytes, true);
+    }
+
+    fn serve_from_cache(&mut self, role: Role) {
+        let pointer = self.cache().join(format!("{}.json", role.as_str()));
+        let read = || serde_json::from_slice::<Version>(&fs::read(pointer).ok()?).ok();
+        let Some((version, bytes)) = read().and_then(|version| self.cached(version.digest()?)) else { return };
+        tracing::info!(
+            "the {} of the last run serves until {} answers",
+            role.as_str(),
+            self.registry.place()
+        );
+        self.seen.insert(role, (version.version.clone(), version.run_id.clone()));
+        self.serve(role, &version, bytes, false);
     }
 
     /// Trains from the stream when no champion is there, and daily while it is one of ours.
@@ -284,7 +339,8 @@ impl Follow {
             source: "stream".into(),
             fit: self.settings.fit.clone(),
         };
-        let trained = training::train(&self.memory.rows(), &wanted)?;
+        let rows = self.memory.rows().without(&self.expected()?, WINDOW_SECONDS);
+        let trained = training::train(&rows, &wanted)?;
         let mut tags = trained.tags();
         tags.insert(AUTO_TAG.into(), "1".into());
         let local = Folder::new(self.settings.folder.clone());
@@ -295,6 +351,12 @@ impl Follow {
         let version = registry.register(&run_id, &tags)?.version;
         registry.set_alias(CHAMPION, &version)?;
         Ok(version)
+    }
+
+    /// When people called an anomaly expected: that is not to be learnt as usual.
+    fn expected(&self) -> anyhow::Result<Vec<(i64, i64)>> {
+        let Some((store, runtime)) = &self.store else { return Ok(Vec::new()) };
+        Ok(crate::committer::wait(runtime, smartlog_sinks::anomaly_intervals(store, true))?)
     }
 
     /// Writes the status to the store where it changed.
@@ -314,4 +376,24 @@ impl Follow {
         }
         self.told = Some(now);
     }
+}
+
+/// Forgets the oldest bundles of a cache, and what was said of them; `needed`, digests, are not among those.
+fn forget_oldest(cache: &Path, needed: &[String]) -> io::Result<()> {
+    let is_needed = |path: &Path| needed.iter().any(|digest| path.file_stem() == Some(OsStr::new(digest)));
+    let mut bundles = Vec::new();
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension() == Some(OsStr::new("bundle")) && !is_needed(&path) {
+            bundles.push((entry.metadata()?.modified()?, path));
+        }
+    }
+    bundles.sort();
+    let surplus = bundles.len().saturating_sub(CACHED_MAX);
+    for (_, bundle) in bundles.drain(..surplus) {
+        fs::remove_file(bundle.with_extension("json"))?;
+        fs::remove_file(bundle)?;
+    }
+    Ok(())
 }

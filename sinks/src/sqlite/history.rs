@@ -47,12 +47,13 @@ pub(crate) fn read_logs(
     each().map_err(|fault: rusqlite::Error| classify(&sqlite_name(file), "read the stored logs", &fault))
 }
 
-pub(crate) async fn anomaly_intervals(file: &Path) -> Result<Vec<(i64, i64)>, SinkError> {
-    run(file, "read the intervals of anomalies", |connection| {
+pub(crate) async fn anomaly_intervals(file: &Path, expected: bool) -> Result<Vec<(i64, i64)>, SinkError> {
+    run(file, "read the intervals of anomalies", move |connection| {
         let mut statement = connection.prepare(
-            "SELECT started_at, coalesce(ended_at, last_seen) FROM anomalies WHERE status <> 'retracted'",
+            "SELECT started_at, coalesce(ended_at, last_seen) FROM anomalies
+             WHERE status <> 'retracted' AND (feedback = 'expected' OR NOT ?1)",
         )?;
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        statement.query_map([expected], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     })
     .await
 }
