@@ -7,7 +7,7 @@ use smartlog_tests::store::{Kind, Store};
 use smartlog_tests::topic::Topic;
 use smartlog_tests::traffic::Traffic;
 use smartlog_tests::{eventually, now_us, unique};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -63,6 +63,13 @@ impl Bench {
         program.printed()
     }
 
+    /// What it says of its failure.
+    fn fails(&self, arguments: &[&str]) -> String {
+        let mut program = self.start(arguments);
+        assert!(!program.wait(PATIENCE).success(), "{arguments:?} succeeded");
+        program.said()
+    }
+
     /// What `smartlog train` prints as JSON.
     fn train(&self, more: &[&str]) -> serde_json::Value {
         let base = ["train", "--from", "kafka", "--format", "json"];
@@ -93,13 +100,22 @@ fn the_same_history_gives_the_same_model_whatever_the_workers_and_the_way_it_is_
 }
 
 #[test]
-fn a_champion_and_a_challenger_from_the_folder_score_the_stream() {
+fn a_champion_and_a_challenger_from_the_folder_score_the_stream_into_postgres() {
+    a_champion_and_a_challenger_score_the_stream(Kind::Postgres);
+}
+
+#[test]
+fn a_champion_and_a_challenger_from_the_folder_score_the_stream_into_sqlite() {
+    a_champion_and_a_challenger_score_the_stream(Kind::Sqlite);
+}
+
+fn a_champion_and_a_challenger_score_the_stream(kind: Kind) {
+    let Some(mut store) = Store::create(kind) else { return };
     let Some(bench) = Bench::new("folder", None) else { return };
     fill(&bench.topic, 5);
     let champion = bench.train(&["--alias", "champion"]);
     let challenger = bench.train(&["--alias", "challenger", "--seed", "9", "--scoping", "shared"]);
     assert_eq!((&champion["version"], &challenger["version"]), (&"1".into(), &"2".into()));
-    let mut store = Store::create(Kind::Sqlite).expect("SQLite needs no service");
     bench.run(&["run", "--until-end", "--store", &store.url]);
     for (role, version) in [("champion", "1"), ("challenger", "2")] {
         let of_role = format!("from window_scores where role = '{role}'");
@@ -120,45 +136,144 @@ fn a_champion_and_a_challenger_from_the_folder_score_the_stream() {
     assert!(bench.run(&["models", "show", "champion"]).contains("training_samples"));
 }
 
+/// The bundle of a run in the folder's registry.
+fn bundle_of(bench: &Bench, trained: &serde_json::Value) -> PathBuf {
+    let run_id = trained["run_id"].as_str().expect("an id");
+    bench.folder.path().join("models/runs").join(run_id).join("artifacts/anomaly_model/bundle.json.zst")
+}
+
+/// Changes the registry's text behind the program's back.
+fn change_registry(bench: &Bench, change: impl FnOnce(String) -> String) {
+    let index = bench.folder.path().join("models/registry.json");
+    let text = std::fs::read_to_string(&index).expect("the registry");
+    std::fs::write(&index, change(text)).expect("it can be changed");
+}
+
+fn swapped_to(store: &mut Store) -> Vec<String> {
+    let rows = store.rows("select version from model_swaps where role = 'champion' order by effective");
+    rows.into_iter().flatten().flatten().collect()
+}
+
+fn scored_by(store: &mut Store, version: &str) -> i64 {
+    let sql = format!("select count(*) from window_scores where model_version = '{version}'");
+    store.try_number(&sql).unwrap_or(0)
+}
+
 #[test]
-fn a_broken_champion_is_refused_and_the_old_one_stays() {
+fn a_broken_champion_is_refused_and_the_old_one_stays_until_a_good_one_comes_and_can_come_back() {
+    let Some(mut store) = Store::create(Kind::Postgres) else { return };
     let Some(bench) = Bench::new("broken", None) else { return };
     let mut traffic = fill(&bench.topic, 7);
     bench.train(&["--alias", "champion"]);
     let second = bench.train(&["--register", "--seed", "9"]);
-    let mut store = Store::create(Kind::Sqlite).expect("SQLite needs no service");
     let program = bench.start(&["run", "--store", &store.url]);
     program.wait_for_words("model version 1 is the champion now", PATIENCE);
-    let run_id = second["run_id"].as_str().expect("an id");
-    let bundle =
-        bench.folder.path().join("models/runs").join(run_id).join("artifacts/anomaly_model/bundle.json.zst");
-    std::fs::write(bundle, b"no bundle").expect("it can be damaged");
-    let index = bench.folder.path().join("models/registry.json");
-    let text = std::fs::read_to_string(&index).expect("the registry");
-    std::fs::write(&index, text.replace("\"champion\": \"1\"", "\"champion\": \"2\""))
-        .expect("it can be changed");
+    let bundle = bundle_of(&bench, &second);
+    let good = std::fs::read(&bundle).expect("the bundle");
+    std::fs::write(&bundle, b"no bundle").expect("it can be damaged");
+    change_registry(&bench, |text| text.replace("\"champion\": \"1\"", "\"champion\": \"2\""));
     program.signal(Signal::HUP);
     program.wait_for_words("the champion 2 is refused, the old one stays", PATIENCE);
     eventually("the history is scored by the old one", PATIENCE, || {
-        (store.try_number("select count(*) from window_scores where model_version = '1'").ok()? > 100)
-            .then_some(())
+        (scored_by(&mut store, "1") > 100).then_some(())
     });
-    // A good one is taken over without a restart.
-    let third = bench.train(&["--alias", "champion", "--seed", "11"]);
-    assert_eq!(third["version"], "3");
+
+    // A whole one of other features, registered as if it were right.
+    let text = zstd::decode_all(&good[..]).expect("zstd");
+    let text = String::from_utf8(text).expect("JSON").replacen("\"error_rate\"", "\"error_share\"", 1);
+    let third = bench.train(&["--register", "--seed", "10"]);
+    std::fs::write(bundle_of(&bench, &third), zstd::encode_all(text.as_bytes(), 3).expect("zstd"))
+        .expect("written");
+    let (digest, champion) = (third["digest"].as_str().expect("a digest"), "\"champion\": \"3\"");
+    change_registry(&bench, |text| {
+        text.replace(&format!("\"smartlog.digest\": \"{digest}\","), "")
+            .replace("\"champion\": \"2\"", champion)
+    });
     program.signal(Signal::HUP);
-    program.wait_for_words("model version 3 is the champion now", PATIENCE);
-    traffic.send(&bench.topic, 400, (now_us() - MINUTE_US, now_us()));
-    bench.topic.flush();
-    eventually("the new one scores", PATIENCE, || {
-        let scored = store.try_number("select count(*) from window_scores where model_version = '3'").ok()?;
-        (scored > 0).then_some(())
-    });
-    let rows = store.rows("select version from model_swaps order by effective");
-    assert_eq!(rows.len(), 2, "each swap is kept: {rows:?}");
+    program.wait_for_words("the champion 3 is refused, the old one stays", PATIENCE);
+    program.wait_for_words("error_share", PATIENCE);
+    assert!(!bench.fails(&["models", "promote", "3"]).is_empty(), "nobody promotes what cannot serve");
+
+    // A good one is taken over without a restart, and the old one again.
+    for (version, promote) in [("4", None), ("1", Some(["models", "promote", "1"]))] {
+        match promote {
+            None => assert_eq!(bench.train(&["--alias", "champion", "--seed", "11"])["version"], version),
+            Some(arguments) => drop(bench.run(&arguments)),
+        }
+        let before = scored_by(&mut store, version);
+        program.signal(Signal::HUP);
+        program.wait_for_words(&format!("model version {version} is the champion now"), PATIENCE);
+        eventually("it scores", PATIENCE, || {
+            traffic.send(&bench.topic, 40, (now_us() - 2_000_000, now_us()));
+            bench.topic.flush();
+            (scored_by(&mut store, version) > before).then_some(())
+        });
+    }
+    assert_eq!(swapped_to(&mut store), ["1", "4", "1"]);
     let state =
-        "select count(*) from model_status where state = 'ready' and models like '%\"version\":\"3\"%'";
+        "select count(*) from model_status where state = 'ready' and models::text like '%\"version\":\"1\"%'";
     eventually("the status says so", PATIENCE, || (store.try_number(state).ok()? == 1).then_some(()));
+}
+
+#[test]
+fn a_restart_goes_on_with_the_model_that_was_in_force_and_then_follows_the_alias() {
+    let Some(bench) = Bench::new("restart", None) else { return };
+    let mut store = Store::create(Kind::Sqlite).expect("SQLite needs no service");
+    let mut traffic = fill(&bench.topic, 13);
+    let first = bench.train(&["--alias", "champion"]);
+    bench.run(&["run", "--until-end", "--store", &store.url]);
+    assert_eq!(swapped_to(&mut store), ["1"]);
+    let before = scored_by(&mut store, "1");
+    assert!(before > 100);
+
+    // Nothing changed: the same goes on, and that is no swap. The registry need not have it any more.
+    std::fs::remove_file(bundle_of(&bench, &first)).expect("it was there");
+    let mut program = bench.start(&["run", "--store", &store.url]);
+    program.wait_for_words("model version 1 goes on as the champion now", PATIENCE);
+    eventually("it scores", PATIENCE, || {
+        traffic.send(&bench.topic, 40, (now_us() - 2_000_000, now_us()));
+        bench.topic.flush();
+        (scored_by(&mut store, "1") > before).then_some(())
+    });
+    program.terminate();
+    program.succeed(PATIENCE);
+    assert_eq!(swapped_to(&mut store), ["1"]);
+
+    // The alias moved while it was down: what was in force goes on until the swap, which is stored.
+    assert_eq!(bench.train(&["--alias", "champion", "--seed", "9"])["version"], "2");
+    let program = bench.start(&["run", "--store", &store.url]);
+    program.wait_for_words("model version 2 is the champion now", PATIENCE);
+    let said = program.said();
+    let at = |words: &str| said.find(words).unwrap_or_else(|| panic!("`{words}` is missing in:\n{said}"));
+    assert!(at("model version 1 goes on as the champion now") < at("model version 2 is the champion now"));
+    eventually("the swap is stored", PATIENCE, || {
+        traffic.send(&bench.topic, 40, (now_us() - 2_000_000, now_us()));
+        bench.topic.flush();
+        (swapped_to(&mut store) == ["1", "2"] && scored_by(&mut store, "2") > 0).then_some(())
+    });
+}
+
+#[test]
+fn what_people_called_expected_is_left_out_of_training() {
+    for kind in [Kind::Sqlite, Kind::Postgres] {
+        let Some(bench) = Bench::new("expected", None) else { return };
+        let Some(mut store) = Store::create(kind) else { return };
+        fill(&bench.topic, 17);
+        bench.run(&["run", "--until-end", "--store", &store.url]);
+        let left_out = |flag: &str| {
+            let told = bench.train(&["--store", &store.url, flag]);
+            (told["left_out"].as_u64().expect("a count"), told["metrics"]["training_samples"].as_f64())
+        };
+        let (none, all) = (left_out("--exclude-expected"), left_out("--exclude-anomalies"));
+        assert_eq!(none.0, 0, "nobody said anything yet");
+        assert!(all.0 > 100, "the incident and the window after it, of every service: {all:?}");
+        store.try_rows("insert into feedback (anomaly_id, verdict)
+                        select min(id), 'expected' from anomalies where service = 'checkout' and status <> 'retracted'")
+            .expect("feedback is taken");
+        let left_out = bench.train(&["--store", &store.url, "--exclude-expected"]);
+        let one = left_out["left_out"].as_u64().expect("a count");
+        assert!(one > 30 && one <= all.0, "{one} of {all:?}");
+    }
 }
 
 #[test]
@@ -198,11 +313,23 @@ fn what_was_trained_while_the_server_was_away_is_pushed_later_and_python_loads_i
 
     // The running dataflow follows the server's champion.
     let mut store = Store::create(Kind::Sqlite).expect("SQLite needs no service");
-    let program = bench.start(&["run", "--store", &store.url]);
+    let mut program = bench.start(&["run", "--store", &store.url]);
     program.wait_for_words("is the champion now", PATIENCE);
     eventually("it scores", PATIENCE, || {
         (store.try_number("select count(*) from window_scores").ok()? > 0).then_some(())
     });
+    program.terminate();
+    program.succeed(PATIENCE);
+    // A start while the server is away goes on with it, and takes a new one over once the server is back.
+    mlflow.kill_all();
+    let program = bench.start(&["run", "--store", &store.url, "--models-poll", "1s"]);
+    program.wait_for_words("goes on as the champion now", PATIENCE);
+    program.wait_for_words("models stay as they are", PATIENCE);
+    mlflow.start();
+    let second = bench.train(&["--alias", "champion", "--seed", "9"]);
+    assert!(second["not_pushed"].is_null(), "{second}");
+    let version = second["version"].as_str().expect("a version");
+    program.wait_for_words(&format!("model version {version} is the champion now"), PATIENCE);
 }
 
 #[test]
