@@ -46,6 +46,9 @@ pub struct Scored {
 pub trait Model: Send + Sync {
     /// Of a window of `service` (empty: the whole stream); `None`: the model does not know the service.
     fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored>;
+
+    /// Seconds that scores must stay beyond the alert threshold to be worth an alarm.
+    fn hold(&self) -> i64;
 }
 
 /// A model that is to come into force, on its way to every worker.
@@ -79,10 +82,43 @@ struct Pending {
     tick: Option<Tick>,
 }
 
-/// The highest score of the minute that is being scored.
+/// The minute of a service that is being scored.
 struct Best {
     minute: i64,
+    /// Its highest score.
     score: f64,
+    /// The first and the last window of the stretch beyond the alert threshold that it lies in.
+    stretch: Option<(i64, i64)>,
+    /// The window with which that stretch had lasted long enough.
+    raised: Option<i64>,
+    /// The minute is known to lie in an episode.
+    told: bool,
+}
+
+impl Best {
+    fn new(minute: i64) -> Self {
+        Best { minute, score: -1.0, stretch: None, raised: None, told: false }
+    }
+
+    /// Takes the score of the window that ends at `end`; whether that is news of its minute.
+    fn take(&mut self, end: i64, scored: &Scored, hold: i64) -> bool {
+        let minute = floor_to(end - 1, MINUTE);
+        if self.minute != minute {
+            (self.minute, self.score, self.told) = (minute, -1.0, false);
+        }
+        // A gap of windows without a log ends a stretch, too.
+        let before = self.stretch.filter(|(_, last)| end - last < hold.max(MINUTE));
+        self.stretch =
+            (scored.score > scored.alert_threshold).then(|| (before.map_or(end, |(first, _)| first), end));
+        self.raised = match self.stretch {
+            Some((first, _)) if end - first >= hold => self.raised.filter(|at| *at >= first).or(Some(end)),
+            _ => None,
+        };
+        let is_news = scored.score > self.score || (self.raised.is_some() && !self.told);
+        self.score = self.score.max(scored.score);
+        self.told |= self.raised.is_some();
+        is_news
+    }
 }
 
 /// All that a worker knows of its models.
@@ -95,9 +131,12 @@ struct Scores {
     unique_services: i64,
     /// Windows that end at or before this were scored.
     scored_through: Option<i64>,
+    /// Came into force before there was any window to score.
+    untold: Vec<ModelSwap>,
 }
 
 impl Scores {
+    /// Those that came into force, and from which window on; 0: whichever is the first.
     fn take_orders(&mut self, orders: Vec<ModelOrder>) -> Vec<ModelSwap> {
         let effective = self.scored_through.map_or(0, |through| through + HOP_SECONDS);
         let mut swaps = Vec::new();
@@ -116,22 +155,31 @@ impl Scores {
         swaps
     }
 
+    /// Those of `swaps` that this worker tells. What came before any window could be scored is told with the first one
+    /// of the whole stream, by the worker that has that; what came later, by the one that `tells_swaps`.
+    fn dated(&mut self, swaps: Vec<ModelSwap>, rows: &[FeatureRow], tells_swaps: bool) -> Vec<ModelSwap> {
+        let (early, mut told): (Vec<_>, Vec<_>) = swaps.into_iter().partition(|swap| swap.effective == 0);
+        self.untold.extend(early);
+        told.retain(|_| tells_swaps);
+        if let Some(first) = rows.iter().find(|row| row.service == WHOLE_STREAM) {
+            told.extend(self.untold.drain(..).map(|swap| ModelSwap { effective: first.end, ..swap }));
+        }
+        told
+    }
+
     /// What is news of the minute of `row`, by each model.
     fn score(&mut self, row: &FeatureRow) -> Vec<WindowScore> {
         self.unique_services = row.unique_services;
         let (values, minute) = (row.values(), floor_to(row.end - 1, MINUTE));
         let mut news = Vec::new();
         for (&role, in_force) in &self.models {
-            let Some(Scored { score, threshold, alert_threshold }) =
-                in_force.model.score(&row.service, &values)
-            else {
-                continue;
-            };
-            let best = self.best.entry((row.service.clone(), role)).or_insert(Best { minute, score: -1.0 });
-            if best.minute == minute && best.score >= score {
+            let Some(scored) = in_force.model.score(&row.service, &values) else { continue };
+            let best = self.best.entry((row.service.clone(), role)).or_insert_with(|| Best::new(minute));
+            if !best.take(row.end, &scored, in_force.model.hold()) {
                 continue;
             }
-            *best = Best { minute, score };
+            let (score, would_raise) = (best.score, best.raised);
+            let Scored { threshold, alert_threshold, .. } = scored;
             let (service, model_version) = (row.service.clone(), in_force.version.clone());
             news.push(WindowScore {
                 minute,
@@ -141,6 +189,7 @@ impl Scores {
                 threshold,
                 alert_threshold,
                 model_version,
+                would_raise,
             });
         }
         news
@@ -203,6 +252,7 @@ pub fn score<'scope>(
             stamps: BTreeMap::new(),
             unique_services: 0,
             scored_through: None,
+            untold: Vec::new(),
         };
         let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
         let mut ticked: Option<Tick> = None;
@@ -228,9 +278,10 @@ pub fn score<'scope>(
                     let resumed = tick.as_ref().and_then(|tick| tick.resumed_from);
                     scores.scored_through = resumed.map(|second| floor_to(second, HOP_SECONDS));
                 }
-                let swaps = scores.take_orders(orders).into_iter().filter(|_| tells_swaps);
-                session.give_iterator(swaps.map(|swap| Change::Model(Box::new(swap))));
                 rows.sort_unstable();
+                let swaps = scores.take_orders(orders);
+                let swaps = scores.dated(swaps, &rows, tells_swaps);
+                session.give_iterator(swaps.into_iter().map(|swap| Change::Model(Box::new(swap))));
                 for row in &rows {
                     session.give_iterator(scores.score(row).into_iter().map(|s| Change::Score(Box::new(s))));
                 }

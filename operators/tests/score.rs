@@ -30,6 +30,10 @@ impl Model for Simple {
         let scored = Scored { score: values[0] / 1_000.0, threshold: 0.5, alert_threshold: 0.8 };
         (service != "stranger").then_some(scored)
     }
+
+    fn hold(&self) -> i64 {
+        20
+    }
 }
 
 fn order(role: Role, version: &str, bytes: &[u8]) -> ModelOrder {
@@ -93,6 +97,11 @@ struct Step {
 
 /// Runs the steps, one an epoch; what each gave.
 fn run(steps: Vec<Step>) -> Vec<Vec<Change>> {
+    run_from(Some(T0), steps)
+}
+
+/// The same for a pipeline that stood at `resumed_from`.
+fn run_from(resumed_from: Option<i64>, steps: Vec<Step>) -> Vec<Vec<Change>> {
     timely::execute_directly(move |worker| {
         let load: Loader = Arc::new(|order: &ModelOrder| {
             (order.bytes == b"good").then(|| Arc::new(Simple) as Arc<dyn Model>)
@@ -127,7 +136,7 @@ fn run(steps: Vec<Step>) -> Vec<Vec<Change>> {
             if step.logs != 0 {
                 rolling.update("a".into(), (step.logs, 0, 0));
             }
-            ticks.send(tick(step.watermark));
+            ticks.send(Tick { resumed_from, ..tick(step.watermark) });
             let next: Epoch = epoch + 1;
             rows.advance_to(next);
             changes.advance_to(next);
@@ -265,4 +274,59 @@ fn an_episode_carries_the_highest_score_of_its_open_windows_and_the_version_that
     assert_eq!(beside(&given[2]), [(Some(0.3), version("1"))]);
     assert_eq!(beside(&given[3]), [(Some(0.3), version("1"))], "calmer, and another model: neither counts");
     assert_eq!(beside(&given[4]), [(Some(0.3), version("1"))], "over: the window says nothing about it");
+}
+
+#[test]
+fn what_stays_beyond_the_alert_threshold_for_long_enough_would_have_been_raised() {
+    let rates = [500, 900, 850, 860, 870, 900, 790, 900, 900, 900, 810];
+    let rows = |from: usize, to: usize| {
+        (from..to).map(|n| row(T0 + 10 + 10 * n as i64, "a", rates[n])).collect::<Vec<_>>()
+    };
+    let step = |from, to| Step { rows: rows(from, to), watermark: T0 + 10 * to as i64, ..Step::default() };
+    let first = Step { orders: vec![order(Role::Challenger, "1", b"good")], ..step(0, 4) };
+    let given = run(vec![first, step(4, 5), step(5, 6), step(6, 7), step(7, 11)]);
+    let told = |changes: &Vec<Change>| -> Vec<(i64, f64, Option<i64>)> {
+        let told = |change: &Change| match change {
+            Change::Score(s) => Some((s.minute - T0, s.score, s.would_raise.map(|end| end - T0))),
+            _ => None,
+        };
+        changes.iter().filter_map(told).collect()
+    };
+    // Beyond 0.8 from the second window on: 20 s later, at the fourth, it would have been raised.
+    assert_eq!(told(&given[0]), [(0, 0.5, None), (0, 0.9, None), (0, 0.9, Some(40))]);
+    assert_eq!(told(&given[1]), []);
+    assert_eq!(told(&given[2]), []);
+    // The next minute has one window beyond it, after a calm one: another stretch, which gets long enough.
+    assert_eq!(told(&given[3]), [(60, 0.79, None)]);
+    assert_eq!(told(&given[4]), [(60, 0.9, None), (60, 0.9, Some(100))]);
+}
+
+#[test]
+fn a_model_that_was_there_before_the_first_window_is_dated_by_it_and_one_that_goes_on_is_no_swap() {
+    let given = run_from(None, vec![
+        Step { orders: vec![order(Role::Champion, "1", b"good")], ..Step::default() },
+        Step { watermark: T0 + 20, ..Step::default() },
+        Step {
+            rows: vec![row(T0 + 30, "a", 100), row(T0 + 30, "", 100), row(T0 + 40, "", 100)],
+            watermark: T0 + 40,
+            ..Step::default()
+        },
+    ]);
+    let told: Vec<_> = given.iter().map(|changes| swaps(changes)).collect::<Vec<_>>();
+    let version_1 = |effective| ModelSwap {
+        role: Role::Champion,
+        effective,
+        version: "1".into(),
+        digest: "digest 1".into(),
+    };
+    assert_eq!(told, [vec![], vec![], vec![version_1(T0 + 30)]]);
+
+    let resumed = ModelOrder { resumed: true, ..order(Role::Champion, "1", b"good") };
+    let given = run(vec![Step {
+        orders: vec![resumed],
+        rows: vec![row(T0 + 10, "a", 300)],
+        watermark: T0 + 10,
+        ..Step::default()
+    }]);
+    assert_eq!((swaps(&given[0]), scores(&given[0]).len()), (vec![], 1));
 }

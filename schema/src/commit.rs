@@ -125,9 +125,11 @@ impl EpochCommit {
         for score in self.scores.drain(..) {
             let key = (score.minute, score.service.clone(), score.role);
             let known = highest.entry(key).or_insert_with(|| score.clone());
+            let would_raise = known.would_raise.or(score.would_raise);
             if score.score > known.score {
                 *known = score;
             }
+            known.would_raise = would_raise;
         }
         self.scores = highest.into_values().collect();
     }

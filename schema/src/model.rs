@@ -57,4 +57,7 @@ pub struct WindowScore {
     /// Beyond it for some time, it is worth an alarm.
     pub alert_threshold: f64,
     pub model_version: String,
+    /// The minute lies in an episode that the score alone would have raised with the window that ends here, epoch
+    /// seconds: scores had been beyond `alert_threshold` for long enough by then.
+    pub would_raise: Option<i64>,
 }

@@ -418,6 +418,7 @@ async fn the_highest_score_of_a_minute_is_kept(bench: Bench) {
         threshold: 0.5,
         alert_threshold: 0.75,
         model_version: version.into(),
+        would_raise: None,
     };
     let (champion, challenger) = (Role::Champion, Role::Challenger);
     // Two of one minute in one commit, as merged epochs have them; then a lower and a higher one later.
@@ -447,6 +448,14 @@ async fn the_highest_score_of_a_minute_is_kept(bench: Bench) {
             row(["a", "champion", "2", "3"]),
         ]
     );
+    // A lower one of a minute tells of the episode that began in it, once.
+    for (score, end) in [(0.1, Some(T0 + 70)), (0.15, None), (0.16, Some(T0 + 80))] {
+        let scores = vec![WindowScore { would_raise: end, ..said(T0 + 60, "a", champion, score, "3") }];
+        store.commit(&EpochCommit { scores, ..commit(T0) }).await.expect("commits");
+    }
+    let raised = "SELECT CAST(round(score * 10) AS INTEGER), would_raise FROM window_scores WHERE would_raise IS NOT NULL";
+    let rows = bench.query(raised).await;
+    assert_eq!((rows.len(), rows[0][0].as_deref()), (1, Some("2")), "{rows:?}");
     assert_eq!(smartlog_sinks::expire(&bench.config, (T0 + 60) * US).await.expect("expires"), 3);
     assert_eq!(bench.number("SELECT count(*) FROM window_scores").await, 1);
     bench.drop_it().await;

@@ -40,6 +40,10 @@ impl Model for Serving {
         let smartlog_models::Scored { score, threshold, alert_threshold } = self.0.score(service, values)?;
         Some(Scored { score, threshold, alert_threshold })
     }
+
+    fn hold(&self) -> i64 {
+        self.0.origin.hold_seconds
+    }
 }
 
 /// Reads a stored bundle, and refuses one that does not fit this program.

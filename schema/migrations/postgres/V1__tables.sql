@@ -230,6 +230,7 @@ CREATE TABLE window_scores (
     threshold       DOUBLE PRECISION NOT NULL,
     alert_threshold DOUBLE PRECISION NOT NULL,
     model_version   VARCHAR(50)      NOT NULL,
+    would_raise     TIMESTAMPTZ,
     PRIMARY KEY (minute, service, role)
 ) WITH (fillfactor = 70);
 CREATE INDEX idx_window_scores_service ON window_scores (service, minute);

@@ -213,6 +213,7 @@ CREATE TABLE window_scores (
     threshold       REAL    NOT NULL,
     alert_threshold REAL    NOT NULL,
     model_version   TEXT    NOT NULL,
+    would_raise     INTEGER,
     PRIMARY KEY (minute, service, role)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idx_window_scores_service ON window_scores (service, minute);

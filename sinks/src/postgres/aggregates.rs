@@ -162,6 +162,7 @@ struct ScoreColumns<'a> {
     thresholds: Vec<f64>,
     alert_thresholds: Vec<f64>,
     versions: Vec<&'a str>,
+    would_raise: Vec<Option<Micros>>,
 }
 
 impl<'a> ScoreColumns<'a> {
@@ -175,6 +176,7 @@ impl<'a> ScoreColumns<'a> {
             columns.thresholds.push(score.threshold);
             columns.alert_thresholds.push(score.alert_threshold);
             columns.versions.push(&score.model_version);
+            columns.would_raise.push(score.would_raise.map(|end| Micros(micros(end))));
         }
         columns
     }
@@ -188,6 +190,7 @@ impl<'a> ScoreColumns<'a> {
             &self.thresholds,
             &self.alert_thresholds,
             &self.versions,
+            &self.would_raise,
         ]
     }
 }

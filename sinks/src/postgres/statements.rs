@@ -149,13 +149,16 @@ const RECOUNT: &str = "INSERT INTO hourly_metrics AS h (hour, service, anomaly_c
                      ON CONFLICT (hour, service) DO UPDATE SET anomaly_count = excluded.anomaly_count";
 
 const ADD_SCORES: &str =
-    "INSERT INTO window_scores AS s (minute, service, role, score, threshold, alert_threshold, model_version)
+    "INSERT INTO window_scores AS s (minute, service, role, score, threshold, alert_threshold, model_version,
+                                     would_raise)
                      SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::float8[], $5::float8[],
-                                          $6::float8[], $7::text[])
-                     ON CONFLICT (minute, service, role) DO UPDATE SET score = excluded.score,
+                                          $6::float8[], $7::text[], $8::timestamptz[])
+                     ON CONFLICT (minute, service, role) DO UPDATE SET
+                            score = greatest(s.score, excluded.score),
                             threshold = excluded.threshold, alert_threshold = excluded.alert_threshold,
-                            model_version = excluded.model_version
-                     WHERE s.score < excluded.score";
+                            model_version = excluded.model_version,
+                            would_raise = coalesce(s.would_raise, excluded.would_raise)
+                     WHERE s.score < excluded.score OR (s.would_raise IS NULL AND excluded.would_raise IS NOT NULL)";
 
 const ADD_MODELS: &str = "INSERT INTO model_swaps (role, effective, version, digest)
                      SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[])

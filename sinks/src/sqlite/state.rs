@@ -288,16 +288,19 @@ fn add_seconds(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Res
 /// Scores and the models that came into force.
 fn add_models(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Result<()> {
     let mut add = transaction.prepare_cached(
-        "INSERT INTO window_scores (minute, service, role, score, threshold, alert_threshold, model_version)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (minute, service, role) DO UPDATE SET score = excluded.score, threshold = excluded.threshold,
-                alert_threshold = excluded.alert_threshold, model_version = excluded.model_version
-         WHERE window_scores.score < excluded.score",
+        "INSERT INTO window_scores AS s (minute, service, role, score, threshold, alert_threshold, model_version,
+                                         would_raise)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (minute, service, role) DO UPDATE SET score = max(s.score, excluded.score),
+                threshold = excluded.threshold, alert_threshold = excluded.alert_threshold,
+                model_version = excluded.model_version, would_raise = coalesce(s.would_raise, excluded.would_raise)
+         WHERE s.score < excluded.score OR (s.would_raise IS NULL AND excluded.would_raise IS NOT NULL)",
     )?;
     for score in &plan.scores {
         let (minute, service, role) = (micros(score.minute), score.service.as_str(), score.role.as_str());
         let (level, threshold, alert) = (score.score, score.threshold, score.alert_threshold);
-        add.execute(params![minute, service, role, level, threshold, alert, score.model_version])?;
+        let (version, would_raise) = (&score.model_version, score.would_raise.map(micros));
+        add.execute(params![minute, service, role, level, threshold, alert, version, would_raise])?;
     }
     let mut swap = transaction.prepare_cached(
         "INSERT INTO model_swaps (role, effective, version, digest) VALUES (?1, ?2, ?3, ?4)
