@@ -17,6 +17,7 @@ use oracle::product::{Closed, Run, Store};
 use oracle::script::{Input, Random, Shape, input, service_name};
 use oracle::settings::{Settings, defaults, dense};
 use proptest::prelude::*;
+use smartlog_operators::feature_rows::FeatureRow;
 use smartlog_operators::sums::Sums;
 use smartlog_schema::anomaly::{AnomalyType, Episode, Status};
 use std::collections::BTreeMap;
@@ -180,6 +181,41 @@ fn check_features(expected: &Expected, story: &Story) {
     }
 }
 
+/// Rows that models are trained on: those of the sorted logs, however they came; and the live ones are the same
+/// wherever no log of the window came after it was final.
+fn check_training(expected: &Expected, story: &Story) {
+    const HOP: i64 = 10;
+    let told = |row: &FeatureRow| (row.end, row.service.to_string(), count(row.sums), row.unique_services);
+    let mut found: Vec<_> = story.closed.iter().flat_map(|closed| &closed.trained_on).map(told).collect();
+    found.sort();
+    let through = found.last().map_or(i64::MIN, |(end, ..)| *end);
+    let mut wanted = Vec::new();
+    for (service, seconds) in &expected.in_time {
+        let windows = seconds.windows(HOP).into_iter().filter(|(end, _)| *end <= through);
+        wanted.extend(windows.map(|(end, count)| (end, service.clone(), count)));
+    }
+    wanted.sort();
+    let mut services: BTreeMap<i64, i64> = BTreeMap::new();
+    for (end, ..) in wanted.iter().filter(|(_, service, _)| service != WHOLE) {
+        *services.entry(*end).or_default() += 1;
+    }
+    let with_services = |(end, service, count): (i64, String, Count)| (end, service, count, services[&end]);
+    let wanted: Vec<_> = wanted.into_iter().map(with_services).collect();
+    assert_eq!(found, wanted, "rows that models are trained on");
+    let mut live: Vec<_> = story.closed.iter().flat_map(|closed| &closed.features).map(told).collect();
+    live.retain(|(end, ..)| *end <= through);
+    live.sort();
+    let is_late = expected.arrivals.iter().any(|(epoch, _, second, _)| {
+        epoch.checked_sub(1).is_some_and(|before| {
+            let before = &story.closed[before];
+            before.clock.clock_us != 0 && *second < before.final_through()
+        })
+    });
+    if !is_late {
+        assert_eq!(live, found, "what is served is what was trained on");
+    }
+}
+
 /// Rolling sums at every tick against a recount at that tick's clock.
 fn check_rolling(expected: &Expected, story: &Story) {
     let mut arrivals = expected.arrivals.iter().peekable();
@@ -278,6 +314,9 @@ fn check(shape: &Shape, settings: &Settings, workers: &[usize]) {
     check_hours(&expected, &story.store);
     check_rows(&expected, &story, settings.hop);
     check_features(&expected, &story);
+    if workers.len() == 1 {
+        check_training(&expected, &story);
+    }
     check_rolling(&expected, &story);
     check_episodes(&expected, &story, settings);
     life::check(&story.store.log);

@@ -44,6 +44,8 @@ pub struct Closed {
     pub ended: bool,
     pub rows: Vec<WindowRow>,
     pub features: Vec<FeatureRow>,
+    /// As training takes them.
+    pub trained_on: Vec<FeatureRow>,
     pub rolling: Vec<(CompactString, Sums)>,
 }
 
@@ -62,6 +64,7 @@ enum Out {
     Change(Change),
     Row(WindowRow),
     Features(FeatureRow),
+    TrainedOn(FeatureRow),
     /// With its epoch: a batch of several travels under the first of them.
     Rolling(CompactString, Epoch, Diff),
 }
@@ -160,6 +163,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
             window(admitted, ticks.clone(), max_lateness, Arc::default());
         let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
         let features = feature_rows(seconds.clone(), ticks.clone(), 0).map(Out::Features);
+        let trained_on = feature_rows(seconds.clone(), ticks.clone(), max_lateness).map(Out::TrainedOn);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection };
         let detected = detect(seconds, rolling, ticks.clone(), seeds, settings);
@@ -168,7 +172,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let rows = rows.map(Out::Row);
         let sums_of_window = sums_of_window.map(|(service, at, diff)| Out::Rolling(service, at, diff));
         collect(
-            changes.concat(rows).concat(features).concat(sums_of_window),
+            changes.concat(rows).concat(features).concat(trained_on).concat(sums_of_window),
             reports,
             ticks,
             Arc::clone(results),
@@ -276,6 +280,7 @@ fn collect<'scope>(
                         Out::Change(change) => closed.changes.push(change),
                         Out::Row(row) => closed.rows.push(row),
                         Out::Features(row) => closed.features.push(row),
+                        Out::TrainedOn(row) => closed.trained_on.push(row),
                         Out::Rolling(service, _, diff) => closed.rolling.push((service, sums(diff))),
                     }
                 }
