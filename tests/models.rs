@@ -89,7 +89,9 @@ fn the_same_history_gives_the_same_model_whatever_the_workers_and_the_way_it_is_
     assert_ne!(one["digest"], other["digest"]);
     // Live first, then from the store that the live run filled: no skew between training and serving.
     let mut store = Store::create(Kind::Sqlite).expect("SQLite needs no service");
-    bench.run(&["run", "--until-end", "--store", &store.url]);
+    let lake = bench.folder.path().join("lake");
+    let lake = lake.to_str().expect("UTF-8");
+    bench.run(&["run", "--until-end", "--store", &store.url, "--export", lake, "--export-roll-every", "1s"]);
     assert!(store.number("select count(*) from logs") > 18_000);
     let stored: serde_json::Value = serde_json::from_str(
         &bench.run(&["train", "--from", "sqlite", "--store", &store.url, "--format", "json"]),
@@ -97,6 +99,11 @@ fn the_same_history_gives_the_same_model_whatever_the_workers_and_the_way_it_is_
     .expect("it prints JSON");
     let rows = |told: &serde_json::Value| told["metrics"]["training_samples"].as_f64().expect("a number");
     assert!((rows(&stored) - rows(&one)).abs() < 40.0, "{} and {}", rows(&stored), rows(&one));
+    let exported: serde_json::Value = serde_json::from_str(
+        &bench.run(&["train", "--from", "parquet", "--export", lake, "--format", "json"]),
+    )
+    .expect("it prints JSON");
+    assert_eq!(exported["digest"], stored["digest"], "the same logs in the same order");
 }
 
 #[test]
@@ -335,7 +342,7 @@ fn what_was_trained_while_the_server_was_away_is_pushed_later_and_python_loads_i
 #[test]
 fn bad_arguments_say_what_to_do() {
     for (arguments, words) in [
-        (&["train", "--from", "parquet"][..], "Parquet cannot be read yet"),
+        (&["train", "--from", "parquet"][..], "--from FOLDER"),
         (&["models", "show", "champion"], "there is none"),
         (&["models", "push"], "models.mlflow is not set"),
         (&["train", "--from", "/nowhere/at/all.ndjson"], "/nowhere/at/all.ndjson"),

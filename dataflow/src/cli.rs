@@ -127,9 +127,8 @@ Examples:
   smartlog train --from kafka --since 2026-01-08T00:00:00Z --register
   smartlog train --from postgres --store postgres://smartlog@db/logs --since 2026-01-08T00:00:00Z --alias champion
   smartlog train --from app.ndjson.zst --exclude 2026-01-15T10:00:00Z..2026-01-15T10:40:00Z
-  smartlog train --from kafka --mlflow http://mlflow:5000 --alias challenger
-
-Parquet cannot be read yet.")]
+  smartlog train --from parquet --export ./lake --since 2026-01-08T00:00:00Z --exclude-expected
+  smartlog train --from kafka --mlflow http://mlflow:5000 --alias challenger")]
     Train(TrainArgs),
     /// Show, promote, push and compare models
     #[command(after_help = "\
@@ -204,7 +203,8 @@ pub struct ExportArgs {
 /// What `smartlog train` learns from.
 #[derive(Debug, Clone, Args)]
 pub struct TrainArgs {
-    /// kafka, postgres, sqlite (the table logs of --store), or a file of JSON lines, plain, .gz or .zst
+    /// kafka; postgres, sqlite: the table logs of --store; parquet: the folder of --export; or a folder of exported
+    /// Parquet, or a file of Parquet or JSON lines, plain, .gz or .zst
     #[arg(long, value_name = "SOURCE")]
     pub from: From,
     /// Learn from windows that begin at or after this
@@ -269,7 +269,8 @@ pub struct DiffArgs {
     pub a: String,
     /// An alias, or a version's number
     pub b: String,
-    /// kafka, postgres, sqlite (the table logs of --store), or a file of JSON lines, plain, .gz or .zst
+    /// kafka; postgres, sqlite: the table logs of --store; parquet: the folder of --export; or a folder of exported
+    /// Parquet, or a file of Parquet or JSON lines, plain, .gz or .zst
     #[arg(long, value_name = "SOURCE")]
     pub from: From,
     /// Compare on windows that begin at or after this
@@ -358,6 +359,7 @@ impl Command {
             &[
                 "kafka",
                 "store",
+                "export.target",
                 "models",
                 "output",
                 "engine.workers",
@@ -368,7 +370,7 @@ impl Command {
                 "log",
             ],
         ),
-        ("models", &["models", "kafka", "store", "output", "engine.workers", "parse", "time", "log"]),
+        ("models", &["models", "kafka", "store", "export.target", "output", "engine.workers", "parse", "time", "log"]),
         ("migrate", &["store", "log"]),
         ("sinks", &["store", "output", "log"]),
         (

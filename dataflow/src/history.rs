@@ -3,7 +3,7 @@
 //! ```text
 //!   Kafka range ─┐
 //!   files       ─┼─▶ the pipeline, without a store ─▶ feature rows ─▶ those in [since, until]
-//!   a store's logs ─ as a file ─┘
+//!   a store's logs, exported ones ─ as a file ─┘
 //! ```
 
 use crate::commands::job;
@@ -17,8 +17,9 @@ use jiff::Timestamp;
 use smartlog_models::rows::{Row, Rows};
 use smartlog_operators::features;
 use smartlog_schema::window::{MICROS, WINDOW_SECONDS};
+use smartlog_sinks::parquet::read_exported;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,8 @@ pub enum From {
     Kafka,
     /// The table `logs` of `[store]`.
     Store,
+    /// What was exported as Parquet: to the folder of `[export]`, to another, or one file of it.
+    Parquet(Option<PathBuf>),
     /// JSON lines, plain, .gz or .zst; - is stdin.
     File(PathBuf),
 }
@@ -45,11 +48,12 @@ impl FromStr for From {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "" => Err("expected kafka, postgres, sqlite or a file of JSON lines, found nothing".into()),
+            "" => Err("expected kafka, postgres, sqlite, parquet or a file, found nothing".into()),
             "kafka" => Ok(From::Kafka),
             "postgres" | "sqlite" => Ok(From::Store),
-            file if file == "parquet" || file.ends_with(".parquet") => {
-                Err("Parquet cannot be read yet: use kafka, postgres, sqlite, or a file of JSON lines".into())
+            "parquet" => Ok(From::Parquet(None)),
+            file if file.ends_with(".parquet") || Path::new(file).is_dir() => {
+                Ok(From::Parquet(Some(file.into())))
             }
             file => Ok(From::File(file.into())),
         }
@@ -88,8 +92,8 @@ pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<
             )
         }
         From::File(path) => (Sources::Files(vec![path.clone()]), Begin::Earliest),
-        From::Store => {
-            let file = of_store.insert(logs_of_store(config, interval)?);
+        From::Store | From::Parquet(_) => {
+            let file = of_store.insert(stored_logs(config, from, interval)?);
             (Sources::Files(vec![file.path().to_owned()]), Begin::Earliest)
         }
     };
@@ -139,9 +143,8 @@ pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<
     Ok(Rows::new(&features::names(), rows))
 }
 
-/// The store's logs as JSON lines, in the order of their times.
-fn logs_of_store(config: &Config, interval: Interval) -> anyhow::Result<tempfile::NamedTempFile> {
-    let store = crate::commands::store_config(config)?;
+/// The store's logs, or exported ones, as JSON lines in the order of their times.
+fn stored_logs(config: &Config, from: &From, interval: Interval) -> anyhow::Result<tempfile::NamedTempFile> {
     let file =
         tempfile::Builder::new().suffix(".ndjson.zst").tempfile().context("making a file for the logs")?;
     let mut lines = zstd::Encoder::new(BufWriter::new(file.as_file().try_clone()?), 1)?;
@@ -155,14 +158,36 @@ fn logs_of_store(config: &Config, interval: Interval) -> anyhow::Result<tempfile
         fault = fault.take().or(result.err());
         fault.is_none()
     };
-    let read = smartlog_sinks::read_logs(&store, since_us, until_us, &mut write);
-    crate::commands::block_on(read)??;
+    let place = match from {
+        From::Parquet(path) => {
+            let folder = path.clone().map_or_else(|| export_folder(config), Ok)?;
+            read_exported(&folder, since_us, until_us, &mut write)?;
+            folder.display().to_string()
+        }
+        _ => {
+            let store = crate::commands::store_config(config)?;
+            let read = smartlog_sinks::read_logs(&store, since_us, until_us, &mut write);
+            crate::commands::block_on(read)??;
+            config.store.url.to_string()
+        }
+    };
     if let Some(fault) = fault {
-        return Err(fault).context("writing the store's logs to a temporary file");
+        return Err(fault).context("writing the logs to a temporary file");
     }
     lines.finish()?.flush()?;
-    tracing::info!("{written} logs read from {}", config.store.url);
+    tracing::info!("{written} logs read from {place}");
     Ok(file)
+}
+
+/// The folder of `[export]`.
+fn export_folder(config: &Config) -> anyhow::Result<PathBuf> {
+    let target = config.export.target.as_str();
+    anyhow::ensure!(
+        target != "none" && !target.contains("://"),
+        "expected a folder of exported Parquet files, found export.target = {target:?}; name the folder with --export \
+         or --from FOLDER (of a bucket, a copy: aws s3 sync s3://BUCKET/PREFIX/logs FOLDER/logs)"
+    );
+    Ok(target.into())
 }
 
 /// Rows so far, and how long it will take, on a terminal.
@@ -215,14 +240,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_read_and_parquet_is_told_clearly() {
+    fn sources_are_told_apart() {
         assert_eq!("kafka".parse(), Ok(From::Kafka));
         assert_eq!("sqlite".parse(), Ok(From::Store));
         assert_eq!("logs.ndjson.zst".parse(), Ok(From::File("logs.ndjson.zst".into())));
-        for text in ["parquet", "day.parquet"] {
-            let fault = text.parse::<From>().expect_err("not yet");
-            assert!(fault.starts_with("Parquet cannot be read yet"), "{fault}");
-        }
+        assert_eq!("parquet".parse(), Ok(From::Parquet(None)));
+        let here = env!("CARGO_MANIFEST_DIR");
+        assert_eq!(here.parse(), Ok(From::Parquet(Some(here.into()))), "a folder");
+        assert_eq!("day.parquet".parse(), Ok(From::Parquet(Some("day.parquet".into()))));
+        assert!("".parse::<From>().is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | `upload`, `ledger` | the protocol, and the tables that it rests on |
 //! | `days`, `anomalies`, `keeper` | closing days, manifests, snapshots: beside the sinks |
 //! | `generation`, `verify` | `smartlog export` |
+//! | `history` | exported logs, read back for training |
 //! | `target` | the seam to folders, S3 and its kin |
 
 mod anomalies;
@@ -24,6 +25,7 @@ mod config;
 mod days;
 mod encode;
 mod generation;
+mod history;
 mod keeper;
 mod ledger;
 mod metadata;
@@ -37,6 +39,7 @@ mod verify;
 pub use checksum::RowChecksum;
 pub use config::{ExportConfig, Precondition, S3Config};
 pub use generation::{Anew, Exported, export_day};
+pub use history::read_exported;
 pub use keeper::{exported_rows, keep};
 pub use names::Day;
 pub use verify::{Verified, verify_day};

@@ -160,7 +160,7 @@ fn read(path: &Path) -> Result<(Rows, RowChecksum), Box<dyn std::error::Error + 
 }
 
 /// `None` when a column is missing or of another type.
-fn each_row(batch: &RecordBatch, mut row: impl FnMut(&TopicPartition, &LogRef<'_>)) -> Option<()> {
+pub(super) fn each_row(batch: &RecordBatch, mut row: impl FnMut(&TopicPartition, &LogRef<'_>)) -> Option<()> {
     let text = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>();
     let (levels, services, hosts) = (text("level")?, text("service")?, text("host")?);
     let (messages, metadata, topics) = (text("message")?, text("metadata")?, text("kafka_topic")?);
