@@ -370,7 +370,20 @@ impl Command {
                 "log",
             ],
         ),
-        ("models", &["models", "kafka", "store", "export.target", "output", "engine.workers", "parse", "time", "log"]),
+        (
+            "models",
+            &[
+                "models",
+                "kafka",
+                "store",
+                "export.target",
+                "output",
+                "engine.workers",
+                "parse",
+                "time",
+                "log",
+            ],
+        ),
         ("migrate", &["store", "log"]),
         ("sinks", &["store", "output", "log"]),
         (

@@ -303,15 +303,18 @@ fn what_stays_beyond_the_alert_threshold_for_long_enough_would_have_been_raised(
 
 #[test]
 fn a_model_that_was_there_before_the_first_window_is_dated_by_it_and_one_that_goes_on_is_no_swap() {
-    let given = run_from(None, vec![
-        Step { orders: vec![order(Role::Champion, "1", b"good")], ..Step::default() },
-        Step { watermark: T0 + 20, ..Step::default() },
-        Step {
-            rows: vec![row(T0 + 30, "a", 100), row(T0 + 30, "", 100), row(T0 + 40, "", 100)],
-            watermark: T0 + 40,
-            ..Step::default()
-        },
-    ]);
+    let given = run_from(
+        None,
+        vec![
+            Step { orders: vec![order(Role::Champion, "1", b"good")], ..Step::default() },
+            Step { watermark: T0 + 20, ..Step::default() },
+            Step {
+                rows: vec![row(T0 + 30, "a", 100), row(T0 + 30, "", 100), row(T0 + 40, "", 100)],
+                watermark: T0 + 40,
+                ..Step::default()
+            },
+        ],
+    );
     let told: Vec<_> = given.iter().map(|changes| swaps(changes)).collect::<Vec<_>>();
     let version_1 = |effective| ModelSwap {
         role: Role::Champion,

@@ -245,7 +245,11 @@ impl Follow {
             fs::write(folder.join(format!("{}.json", role.as_str())), &told)?;
             fs::write(bundle.with_extension("json"), &told)?;
             // Half a file of a program that was killed is found out by its digest.
-            if fs::read(&bundle).is_ok_and(|there| there == bytes) { Ok(()) } else { fs::write(&bundle, bytes) }
+            if fs::read(&bundle).is_ok_and(|there| there == bytes) {
+                Ok(())
+            } else {
+                fs::write(&bundle, bytes)
+            }
         });
         let in_force = self.status.now().models.into_values().map(|serving| serving.digest);
         let needed: Vec<String> = in_force.chain([digest.to_owned()]).collect();
@@ -291,7 +295,9 @@ impl Follow {
     fn serve_from_cache(&mut self, role: Role) {
         let pointer = self.cache().join(format!("{}.json", role.as_str()));
         let read = || serde_json::from_slice::<Version>(&fs::read(pointer).ok()?).ok();
-        let Some((version, bytes)) = read().and_then(|version| self.cached(version.digest()?)) else { return };
+        let Some((version, bytes)) = read().and_then(|version| self.cached(version.digest()?)) else {
+            return;
+        };
         tracing::info!(
             "the {} of the last run serves until {} answers",
             role.as_str(),

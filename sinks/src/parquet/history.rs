@@ -135,8 +135,7 @@ fn line(log: &LogRef<'_>) -> Result<String, Box<dyn Error + Send + Sync>> {
 }
 
 fn tell(table: &Connection, read: &mut dyn FnMut(&str) -> bool) -> rusqlite::Result<()> {
-    let mut statement =
-        table.prepare("SELECT line FROM logs ORDER BY at, topic, partition, offset")?;
+    let mut statement = table.prepare("SELECT line FROM logs ORDER BY at, topic, partition, offset")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if !read(row.get_ref(0)?.as_str()?) {

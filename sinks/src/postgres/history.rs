@@ -48,6 +48,7 @@ pub(crate) async fn anomaly_intervals(
     let sql = "SELECT started_at, coalesce(ended_at, last_seen) FROM anomalies
                WHERE status <> 'retracted' AND (feedback = 'expected' OR NOT $1)";
     let client = &session(url).await?.client;
-    let rows = client.query(sql, &[&expected]).await.map_err(failed(url, "read the intervals of anomalies"))?;
+    let rows =
+        client.query(sql, &[&expected]).await.map_err(failed(url, "read the intervals of anomalies"))?;
     Ok(rows.iter().map(|row| (row.get::<_, Micros>(0).0, row.get::<_, Micros>(1).0)).collect())
 }
