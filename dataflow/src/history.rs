@@ -18,6 +18,7 @@ use smartlog_models::rows::{Row, Rows};
 use smartlog_operators::features;
 use smartlog_schema::window::{MICROS, WINDOW_SECONDS};
 use smartlog_sinks::parquet::read_exported;
+use std::fmt;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -56,6 +57,17 @@ impl FromStr for From {
                 Ok(From::Parquet(Some(file.into())))
             }
             file => Ok(From::File(file.into())),
+        }
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            From::Kafka => f.write_str("kafka"),
+            From::Store => f.write_str("store"),
+            From::Parquet(None) => f.write_str("parquet"),
+            From::Parquet(Some(path)) | From::File(path) => write!(f, "{}", path.display()),
         }
     }
 }

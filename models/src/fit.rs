@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 /// An alert threshold lies this share of what is left to 1 above the highest score that quiet time held.
 const ALERT_MARGIN: f64 = 0.01;
 
+/// Features that say when, not what: on the scale of services there is no stranger hour, and a short history has not
+/// seen them all.
+const OF_THE_CLOCK: [&str; 1] = ["hour_of_day"];
+
 /// How a model is fitted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -33,7 +37,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            scoping: Scoping::Service,
+            scoping: Scoping::Shared,
             contamination: 0.05,
             n_estimators: 100,
             max_samples: 256,
@@ -72,10 +76,14 @@ pub fn fit(rows: &Rows, settings: &Settings, program: &str) -> Result<Bundle, Fi
     if of_stream.len() < settings.min_rows.max(2) {
         return Err(FitError::TooFewRows { expected: settings.min_rows.max(2), found: of_stream.len() });
     }
+    let is_of_the_clock = |name: &String| OF_THE_CLOCK.contains(&name.as_str());
+    let of_the_clock: Vec<usize> =
+        (0..width).filter(|&feature| is_of_the_clock(&rows.features[feature])).collect();
     let profiles: BTreeMap<String, Profile> = by_service
         .iter()
         .filter_map(|(service, rows)| {
-            let profile = Profile::of(rows.iter().map(|row| (row.end, &row.values[..])))?;
+            let mut profile = Profile::of(rows.iter().map(|row| (row.end, &row.values[..])))?;
+            of_the_clock.iter().for_each(|&feature| profile.leave_out(feature));
             Some(((*service).to_owned(), profile))
         })
         .collect();

@@ -20,7 +20,7 @@ const SCORE_MAX: f64 = 50.0;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Usual {
     pub median: f64,
-    /// Standard deviation, robustly estimated, with its floor.
+    /// Standard deviation, robustly estimated, with its floor; `f64::MAX`: any value is as usual as another.
     pub spread: f64,
 }
 
@@ -53,10 +53,19 @@ impl Profile {
         self.hours.get(hour_of(end)).and_then(Option::as_ref).unwrap_or(&self.overall)
     }
 
-    /// Writes how many spreads each value lies from the median into `scaled`.
+    /// Has [`Profile::scale`] leave a feature out, for which no value is stranger than another.
+    pub fn leave_out(&mut self, feature: usize) {
+        let of_hours = self.hours.iter_mut().flatten();
+        for usual in of_hours.chain([&mut self.overall]).filter_map(|usual| usual.get_mut(feature)) {
+            usual.spread = f64::MAX;
+        }
+    }
+
+    /// Writes how many spreads each value lies from the median into `scaled`; 0 for what is left out.
     pub fn scale(&self, values: &[f64], scaled: &mut [f64]) {
         for ((out, value), usual) in scaled.iter_mut().zip(values).zip(&self.overall) {
-            *out = ((value - usual.median) / usual.spread).clamp(-SCORE_MAX, SCORE_MAX);
+            let spreads = (value - usual.median) / usual.spread;
+            *out = if usual.spread < f64::MAX { spreads.clamp(-SCORE_MAX, SCORE_MAX) } else { 0.0 };
         }
     }
 }
@@ -114,6 +123,10 @@ mod tests {
         let mut scaled = [0.0; 2];
         profile.scale(&[44.0, 1.0e9], &mut scaled);
         assert_eq!(scaled, [2.0, SCORE_MAX]);
+        let mut profile = profile;
+        profile.leave_out(1);
+        profile.scale(&[44.0, 1.0e9], &mut scaled);
+        assert_eq!(scaled, [2.0, 0.0]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub fn run(config: &Config, args: &TrainArgs) -> anyhow::Result<ExitCode> {
             .name
             .clone()
             .unwrap_or_else(|| format!("train-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"))),
-        source: format!("{:?}", args.from),
+        source: args.from.to_string(),
         fit: config.models.fit(),
     };
     let trained = training::train(&rows, &wanted)?;

@@ -15,9 +15,9 @@ pub enum Scoping {
     /// That of the whole stream
     Stream,
     /// Its own where it has enough windows, else the shared one
-    #[default]
     Service,
     /// One for all services, on values scaled by what is usual for each
+    #[default]
     Shared,
 }
 
@@ -72,7 +72,7 @@ impl Default for Models {
             enabled: false,
             poll: Duration::from_secs(30),
             retrain_every: Duration::from_secs(86_400),
-            scoping: Scoping::Service,
+            scoping: Scoping::Shared,
             contamination,
             n_estimators,
             max_samples,
