@@ -156,7 +156,7 @@ fn write_table(
     let mut rows = vec![
         ["windows".to_owned(), format!("{} ({dropped} left out)", origin.rows)],
         ["interval".into(), format!("{} to {}", params["since"], params["until"])],
-        ["services".into(), trained.bundle.services.len().to_string()],
+        ["services with their own forest".into(), trained.bundle.services.len().to_string()],
         ["scoping".into(), params["scoping"].clone()],
         ["threshold".into(), format!("{:.4}", trained.bundle.stream.threshold)],
         ["alert threshold".into(), format!("{:.4}", trained.bundle.stream.alert_threshold)],
