@@ -91,7 +91,7 @@ fn the_same_history_gives_the_same_model_whatever_the_workers_and_the_way_it_is_
     let mut store = Store::create(Kind::Sqlite).expect("SQLite needs no service");
     let lake = bench.folder.path().join("lake");
     let lake = lake.to_str().expect("UTF-8");
-    bench.run(&["run", "--until-end", "--store", &store.url, "--export", lake, "--export-roll-every", "1s"]);
+    bench.run(&["run", "--until-end", "--store", &store.url, "--export", lake]);
     assert!(store.number("select count(*) from logs") > 18_000);
     let stored: serde_json::Value = serde_json::from_str(
         &bench.run(&["train", "--from", "sqlite", "--store", &store.url, "--format", "json"]),

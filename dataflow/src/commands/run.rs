@@ -9,6 +9,7 @@ use crate::models::{Scoring, follow};
 use crate::sources::Sources;
 use crate::status;
 use anyhow::Context;
+use smartlog_schema::model::ModelSwap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,7 +69,7 @@ fn follow(
     }
     let store = job.storage.as_ref().map(|storage| (storage.store.clone(), runtime.handle().clone()));
     let (follower, watch) = follow::follower(settings, store, Arc::clone(stop))?;
-    job.models = Some(Box::new(|in_force| follower.start(&in_force)));
+    job.models = Some(Box::new(|in_force: Vec<ModelSwap>| follower.start(&in_force)));
     job.scoring = Some(Scoring { lag: 0, tap: Some(watch.memory.tap()) });
     let watch = Arc::new(watch);
     let woken = Arc::clone(&watch);
