@@ -21,6 +21,7 @@ mod auth;
 mod cache;
 mod config;
 mod costs;
+mod exposition;
 mod feed;
 mod listing;
 mod openapi;
@@ -34,6 +35,7 @@ mod time;
 
 pub use auth::{InvalidToken, Scope, Token};
 pub use config::{ApiConfig, InvalidStoreUrl, Limits, RateLimit, StoreUrl};
+pub use exposition::expose;
 pub use problem::Problem;
 pub use store::StoreError;
 

@@ -555,7 +555,11 @@ async fn metrics_hold_the_process_and_the_api() {
     let server = sqlite_server().await;
     server.get("/api/v1/anomalies?page=x").await;
     server.get("/made/up").await;
-    let reply = server.get("/metrics").await;
+    let plain = server.get("/metrics").await;
+    assert!(plain.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(plain.text().contains("# TYPE smartlog_api_requests_total counter\n"), "{}", plain.text());
+    let asked = [("accept", "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2")];
+    let reply = server.send("GET", "/metrics", &asked, Bytes::new()).await;
     assert!(reply.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
     let text = reply.text();
     for line in [

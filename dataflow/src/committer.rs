@@ -116,13 +116,15 @@ pub fn wait<T>(runtime: &tokio::runtime::Handle, work: impl Future<Output = T>) 
     runtime.block_on(work)
 }
 
-/// Gathers what each epoch changes and hands it to `mailbox` once the epoch is closed. Works on worker 0 only.
+/// Gathers what each epoch changes and hands it to `mailbox` once the epoch is closed, which `closed` is told. Works on
+/// worker 0 only.
 pub fn committer<'scope>(
     changes: StreamVec<'scope, Epoch, Change>,
     reports: StreamVec<'scope, Epoch, Report>,
     ticks: StreamVec<'scope, Epoch, Tick>,
     max_lateness: i64,
     mailbox: Mailbox,
+    closed: impl Fn(Epoch) + 'static,
 ) {
     let mut builder = OperatorBuilder::new("committer".to_owned(), changes.scope());
     let is_first = changes.scope().index() == 0;
@@ -164,6 +166,7 @@ pub fn committer<'scope>(
                 let moved = &commit.positions;
                 commit.fingerprints.retain(|source, _| moved.contains_key(source));
                 if is_first {
+                    closed(epoch);
                     mailbox.put(commit);
                 }
             }

@@ -3,6 +3,7 @@
 use crate::committer::{self, Mailbox, Observer, wait};
 use crate::coordinator::{self, Begin, Brief};
 use crate::lanes::{self, Opening};
+use crate::metrics::Meters;
 use crate::models::Scoring;
 use crate::pipeline::{self, Blueprint, Share};
 use crate::retention;
@@ -77,6 +78,8 @@ pub struct Job {
     pub max_in_flight_bytes: usize,
     pub max_waiting_bytes: usize,
     pub max_services: usize,
+    /// Services that metrics show by name.
+    pub metrics_services: usize,
 }
 
 /// What can be watched while it runs.
@@ -88,6 +91,7 @@ pub struct Gauges {
     pub pending_commit_bytes: Arc<AtomicUsize>,
     pub store: Health,
     pub lanes: Vec<lanes::Watched>,
+    pub meters: Meters,
 }
 
 impl Gauges {
@@ -180,6 +184,7 @@ impl Engine {
             mailbox: Mailbox::default(),
             store_health: Health::new(),
             watermark_us: Arc::default(),
+            meters: Meters::new(job.metrics_services),
             threads: Vec::new(),
         };
         let leads = job.cluster.as_ref().is_none_or(|cluster| cluster.process == 0);
@@ -215,7 +220,7 @@ impl Engine {
                 shares[0].windows_file = Some(WindowsFile::create(path)?);
             }
         }
-        let Starting { failure, cancel, mailbox, store_health, watermark_us, threads, .. } = starting;
+        let Starting { failure, cancel, mailbox, store_health, watermark_us, meters, threads, .. } = starting;
         let outcomes = Arc::new(Outcomes::default());
         let gauges = Gauges {
             outcomes: Arc::clone(&outcomes),
@@ -224,6 +229,7 @@ impl Engine {
             pending_commit_bytes: Arc::clone(&mailbox.bytes),
             store: store_health,
             lanes,
+            meters: meters.clone(),
         };
         let blueprint = Blueprint {
             sources: job.sources,
@@ -236,6 +242,7 @@ impl Engine {
             pace,
             watermark_us,
             outcomes,
+            meters,
             mailbox: mailbox.clone(),
             fail: failure.raiser(),
         };
@@ -318,6 +325,7 @@ struct Starting<'a> {
     mailbox: Mailbox,
     store_health: Health,
     watermark_us: Arc<AtomicI64>,
+    meters: Meters,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -332,10 +340,11 @@ impl Starting<'_> {
         let (mut store, mut found) = (None, Default::default());
         if let Some(storage) = &job.storage {
             let (opened, snapshot, sinks) = open(storage, self.runtime, &self.store_health, &self.cancel)?;
+            self.meters.episodes.restore(&snapshot.episodes);
             (store, found) = (Some(opened), (snapshot, sinks));
             self.runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
         }
-        let observer = advertising(&job.sources, observer);
+        let observer = advertising(&job.sources, following(&self.meters, observer));
         let fail = sink_failure(&self.failure, "committing");
         let committing = committer::start(self.mailbox.clone(), self.runtime.clone(), store, observer, fail)?;
         self.threads.push(committing);
@@ -408,6 +417,15 @@ fn advertising(sources: &Sources, mut observer: Observer) -> Observer {
         let mut durable = kafka.durable.lock().unwrap_or_else(PoisonError::into_inner);
         durable.extend(commit.positions.iter().map(|(source, next)| (source.clone(), *next)));
         drop(durable);
+        observer(commit);
+    })
+}
+
+/// Counts what becomes of episodes, besides `observer`.
+fn following(meters: &Meters, mut observer: Observer) -> Observer {
+    let episodes = meters.episodes.clone();
+    Box::new(move |commit| {
+        episodes.observe(commit);
         observer(commit);
     })
 }

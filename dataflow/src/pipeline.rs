@@ -17,6 +17,7 @@
 use crate::committer::{Mailbox, committer};
 use crate::coordinator::{Order, Orders, orders};
 use crate::lanes::{OfWorker, logs_to};
+use crate::metrics::Meters;
 use crate::models::{Scoring, loader, tapped};
 use crate::rows::{WindowsFile, rows_to};
 use crate::sources::{Assignment, Pace, Sources, source, wall_us};
@@ -30,6 +31,7 @@ use smartlog_operators::parse::Parser;
 use smartlog_operators::record::{Epoch, Keyed, Tick};
 use smartlog_operators::score::{ModelOrder, score};
 use smartlog_operators::stretch::Wants;
+use smartlog_operators::top_services::top_services;
 use smartlog_operators::window::{Windows, window};
 use smartlog_operators::window_rows::window_rows;
 use std::cell::{Cell, RefCell};
@@ -60,6 +62,7 @@ pub struct Blueprint {
     pub pace: Pace,
     pub watermark_us: Arc<AtomicI64>,
     pub outcomes: Arc<Outcomes>,
+    pub meters: Meters,
     pub mailbox: Mailbox,
     pub fail: Arc<dyn Fn(anyhow::Error) + Send + Sync>,
 }
@@ -125,6 +128,7 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
         let waiting_bytes = Arc::clone(&pace.waiting_bytes);
         let Windows { seconds, rolling, changes, seeds } =
             window(admitted, ticks.clone(), max_lateness, waiting_bytes);
+        top_services(rolling.clone(), ticks.clone(), blueprint.meters.services.clone());
         if let Some(hop) = blueprint.hop {
             let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
             rows_to(rows, share.windows_file, fail("writing windows"));
@@ -137,12 +141,14 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
                 if let Some(tap) = &scoring.tap {
                     tapped(rows.clone(), Arc::clone(tap));
                 }
-                score(rows, detected, models.broadcast(), ticks.clone(), rolling, loader())
+                score(rows, detected, models.broadcast(), ticks.clone(), rolling, loader(blueprint.meters.scoring.clone()))
             }
         };
 
         let changes = changes.concat(slots).concat(hours).concat(detected);
-        committer(changes, reports, ticks, max_lateness, mailbox);
+        let took = blueprint.meters.tick.clone();
+        let closed = move |epoch| took.observe(pace.since_end_of(epoch, wall_us()).as_secs_f64());
+        committer(changes, reports, ticks, max_lateness, mailbox, closed);
     });
 }
 

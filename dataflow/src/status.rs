@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +24,6 @@ use tokio::sync::Semaphore;
 const CONNECTIONS: usize = 64;
 /// How long a client may take for the head of its request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 struct Page {
     metrics: Metrics,
@@ -78,7 +77,11 @@ fn answer(page: &Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         "/metrics" => {
             let mut text = String::new();
             match page.metrics.encode(&mut text) {
-                Ok(()) => (StatusCode::OK, OPENMETRICS, text + "# EOF\n"),
+                Ok(()) => {
+                    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+                    let (kind, body) = smartlog_api::expose(&text, accept);
+                    (StatusCode::OK, kind, body)
+                }
                 Err(_) => {
                     (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the metrics cannot be written".into())
                 }

@@ -15,6 +15,7 @@
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
 //! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
 //! | [`patterns`] | messages → shapes → templates |
+//! | [`top_services`] | the open windows of the largest services, to be watched |
 //! | [`window_rows`] | final windows as rows |
 
 pub mod admit;
@@ -37,5 +38,6 @@ pub mod score;
 pub mod settings;
 pub mod stretch;
 pub mod sums;
+pub mod top_services;
 pub mod window;
 pub mod window_rows;

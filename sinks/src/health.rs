@@ -2,9 +2,15 @@
 
 use crate::error::SinkError;
 use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// Bounds of how long a transaction takes, seconds: from a local file to a store that is on its knees.
+const DURATIONS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// Bounds of how many rows one writes.
+const ROWS: [f64; 7] = [1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0];
 
 /// What a store or sink is doing right now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,14 +29,29 @@ pub enum State {
     Failed { error: String },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     state: Mutex<State>,
     retries: AtomicU64,
     commits: AtomicU64,
     rows: AtomicU64,
     dead_letters: AtomicU64,
-    last_commit_us: AtomicU64,
+    durations: Histogram,
+    sizes: Histogram,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Inner {
+            state: Mutex::default(),
+            retries: AtomicU64::default(),
+            commits: AtomicU64::default(),
+            rows: AtomicU64::default(),
+            dead_letters: AtomicU64::default(),
+            durations: Histogram::new(DURATIONS_S),
+            sizes: Histogram::new(ROWS),
+        }
+    }
 }
 
 /// A cheap handle: clones show the same health.
@@ -66,17 +87,22 @@ impl Health {
         self.0.dead_letters.load(Ordering::Relaxed)
     }
 
-    /// How long the last transaction took, retries included; `None` before the first.
-    pub fn last_commit(&self) -> Option<Duration> {
-        (self.commits() > 0).then(|| Duration::from_micros(self.0.last_commit_us.load(Ordering::Relaxed)))
+    /// How long transactions took, retries included, seconds.
+    pub fn durations(&self) -> &Histogram {
+        &self.0.durations
+    }
+
+    /// How many rows they wrote, dead letters included.
+    pub fn sizes(&self) -> &Histogram {
+        &self.0.sizes
     }
 
     pub(crate) fn committed(&self, took: Duration, rows: u64, dead_letters: u64) {
         self.0.commits.fetch_add(1, Ordering::Relaxed);
         self.0.rows.fetch_add(rows, Ordering::Relaxed);
         self.0.dead_letters.fetch_add(dead_letters, Ordering::Relaxed);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.0.last_commit_us.store(micros, Ordering::Relaxed);
+        self.0.durations.observe(took.as_secs_f64());
+        self.0.sizes.observe((rows + dead_letters) as f64);
         self.recovered();
     }
 
@@ -135,11 +161,16 @@ mod tests {
     #[test]
     fn a_commit_makes_it_well_again() {
         let health = Health::new();
-        assert_eq!(health.last_commit(), None);
         health.retrying(&away("one"));
         health.committed(Duration::from_millis(3), 7, 1);
         assert_eq!(health.state(), State::Ok);
         assert_eq!((health.rows(), health.dead_letters(), health.commits()), (7, 1, 1));
-        assert_eq!(health.last_commit(), Some(Duration::from_millis(3)));
+        let mut page = String::new();
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register("took", "t", health.durations().clone());
+        registry.register("size", "s", health.sizes().clone());
+        prometheus_client::encoding::text::encode(&mut page, &registry).expect("a string takes all");
+        assert!(page.contains("took_sum 0.003\n") && page.contains("took_bucket{le=\"0.005\"} 1\n"), "{page}");
+        assert!(page.contains("size_sum 8.0\n"), "{page}");
     }
 }

@@ -3,6 +3,7 @@
 use super::job;
 use crate::cli::ApiAction;
 use crate::config::{Config, StoreUrl};
+use crate::metrics::Metrics;
 use anyhow::Context;
 use smartlog_api::{ApiConfig, Limits, RateLimit, Scope, Token};
 use smartlog_sinks::CancellationToken;
@@ -27,9 +28,9 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         }
         ends.cancel();
     });
-    // The dataflow's numbers are at the dataflow's own address: this process has only its own.
-    let nothing_more = Arc::new(|_: &mut String| Ok(()));
-    crate::committer::wait(runtime.handle(), smartlog_api::serve(api, nothing_more, token))?;
+    // The dataflow's numbers are at the dataflow's own address.
+    let process = Arc::new(Metrics::of_process());
+    crate::committer::wait(runtime.handle(), smartlog_api::serve(api, process, token))?;
     Ok(ExitCode::SUCCESS)
 }
 

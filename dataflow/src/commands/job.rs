@@ -47,6 +47,7 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<
         max_in_flight_bytes: bytes(config.engine.max_in_flight_bytes),
         max_waiting_bytes: bytes(config.engine.max_waiting_bytes),
         max_services: config.engine.max_services.get(),
+        metrics_services: config.metrics.services,
     })
 }
 

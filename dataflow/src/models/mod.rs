@@ -10,12 +10,14 @@ pub mod follow;
 pub mod learn;
 pub mod status;
 
+use prometheus_client::metrics::histogram::Histogram;
 use smartlog_models::{Bundle, BundleError};
 use smartlog_operators::feature_rows::FeatureRow;
 use smartlog_operators::features::{self, WIDTH};
 use smartlog_operators::record::Epoch;
 use smartlog_operators::score::{Loader, Model, ModelOrder, Scored};
 use std::sync::Arc;
+use std::time::Instant;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -32,12 +34,18 @@ pub struct Scoring {
     pub tap: Option<Tap>,
 }
 
-/// A bundle, as the dataflow asks it.
-struct Serving(Bundle);
+/// A bundle, as the dataflow asks it, and what its answers take.
+struct Serving {
+    bundle: Bundle,
+    took: Histogram,
+}
 
 impl Model for Serving {
     fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored> {
-        let smartlog_models::Scored { score, threshold, alert_threshold } = self.0.score(service, values)?;
+        let began = Instant::now();
+        let scored = self.bundle.score(service, values);
+        self.took.observe(began.elapsed().as_secs_f64());
+        let smartlog_models::Scored { score, threshold, alert_threshold } = scored?;
         Some(Scored { score, threshold, alert_threshold })
     }
 
@@ -56,10 +64,10 @@ pub fn read_bundle(bytes: &[u8]) -> Result<Bundle, BundleError> {
     Ok(bundle)
 }
 
-/// How workers read the models that are ordered.
-pub fn loader() -> Loader {
-    Arc::new(|order: &ModelOrder| match read_bundle(&order.bytes) {
-        Ok(bundle) => Some(Arc::new(Serving(bundle)) as Arc<dyn Model>),
+/// How workers read the models that are ordered. What scoring takes is observed by `took`, in seconds.
+pub fn loader(took: Histogram) -> Loader {
+    Arc::new(move |order: &ModelOrder| match read_bundle(&order.bytes) {
+        Ok(bundle) => Some(Arc::new(Serving { bundle, took: took.clone() }) as Arc<dyn Model>),
         Err(fault) => {
             tracing::error!("model version {} is refused, the old one stays: {fault}", order.version);
             None

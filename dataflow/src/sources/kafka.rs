@@ -39,8 +39,58 @@ pub struct Counters {
     /// Records that retention had deleted before they were read.
     pub lost_to_retention: AtomicU64,
     pub errors: AtomicU64,
-    /// Unread records over all partitions, as of the newest look.
-    pub lag: AtomicI64,
+    partitions: Mutex<BTreeMap<TopicPartition, Arc<Progress>>>,
+}
+
+/// How far one partition is written and read.
+#[derive(Debug)]
+struct Progress {
+    /// Offset after the last, as far as it is known.
+    end: AtomicI64,
+    /// Next offset to read.
+    next: AtomicI64,
+}
+
+/// How far behind the end of a partition the program is, records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// Not read yet.
+    pub unread: i64,
+    /// Not durable yet: what lag tools show of the group.
+    pub uncommitted: i64,
+}
+
+impl Settings {
+    /// The lag of each partition that this process reads.
+    pub fn lags(&self) -> BTreeMap<TopicPartition, Lag> {
+        let partitions = self.counters.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = |(source, progress): (&TopicPartition, &Arc<Progress>)| {
+            let (end, next) = (progress.end.load(Ordering::Relaxed), progress.next.load(Ordering::Relaxed));
+            // Nothing was committed yet by this process: it began where it reads, or another one commits for it.
+            let committed = durable.get(source).copied().unwrap_or(next);
+            (source.clone(), Lag { unread: (end - next).max(0), uncommitted: (end - committed).max(0) })
+        };
+        partitions.iter().map(lag).collect()
+    }
+}
+
+impl Counters {
+    /// What to tell the progress of a partition by.
+    fn watch(&self, source: &TopicPartition, start: i64) -> Arc<Progress> {
+        let progress = Arc::new(Progress { end: AtomicI64::new(start), next: AtomicI64::new(start) });
+        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        partitions.insert(source.clone(), Arc::clone(&progress));
+        progress
+    }
+}
+
+impl Progress {
+    /// An end that no broker tells at the moment stays where it was.
+    fn is_at(&self, end: Option<i64>, next: i64) {
+        self.end.fetch_max(end.unwrap_or(next), Ordering::Relaxed);
+        self.next.store(next, Ordering::Relaxed);
+    }
 }
 
 struct Slot {
@@ -48,6 +98,7 @@ struct Slot {
     topic: CString,
     next_offset: i64,
     watched: Arc<Watched>,
+    progress: Arc<Progress>,
     stopped: bool,
 }
 
@@ -195,6 +246,7 @@ impl Reader for KafkaReader {
                 topic: CString::new(source.topic.as_str())?,
                 next_offset: assignment.start,
                 watched: self.watch.add(source.clone()),
+                progress: self.settings.counters.watch(source, assignment.start),
                 stopped: false,
                 assignment: assignment.clone(),
             });
@@ -220,11 +272,10 @@ impl Reader for KafkaReader {
     }
 
     fn partitions(&mut self) -> Vec<Partition> {
-        let mut lag = 0;
         let state = |slot: &Slot| {
             let confirmed = slot.watched.confirmed_end();
             let cached = self.queue.cached_end(&slot.topic, slot.assignment.source.partition);
-            lag += confirmed.max(cached).map_or(0, |end| (end - slot.next_offset).max(0));
+            slot.progress.is_at(confirmed.max(cached), slot.next_offset);
             Partition {
                 source: slot.assignment.source.clone(),
                 next_offset: slot.next_offset,
@@ -235,7 +286,6 @@ impl Reader for KafkaReader {
             }
         };
         let partitions = self.slots.iter().map(state).collect();
-        self.settings.counters.lag.store(lag, Ordering::Relaxed);
         self.advertise();
         partitions
     }

@@ -39,6 +39,12 @@ impl Pace {
         (wall_us / i64::try_from(self.tick.as_micros()).unwrap_or(i64::MAX)).unsigned_abs()
     }
 
+    /// How long ago an epoch ended; nothing while it has not.
+    pub fn since_end_of(&self, epoch: Epoch, wall_us: i64) -> Duration {
+        let tick = self.tick.as_micros() as u64;
+        Duration::from_micros(wall_us.unsigned_abs().saturating_sub(epoch.saturating_add(1).saturating_mul(tick)))
+    }
+
     /// Until the next epoch begins.
     pub fn rest_of_epoch(&self, wall_us: i64) -> Duration {
         let tick = self.tick.as_micros() as u64;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Figures about the program itself, for Prometheus.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Address on which `smartlog run` serves `/metrics` and `/health`; unset: not served.
@@ -13,6 +13,16 @@ pub struct Metrics {
     /// Each process of a set needs its own.
     #[schemars(extend("x-form" = "IP:PORT"))]
     pub listen: Option<SocketAddr>,
+    /// Services shown by name, those with most logs; the others are one sum, `__other__`.
+    ///
+    /// Each is three series in Prometheus, and those that take turns in the list are kept too.
+    pub services: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { listen: None, services: 20 }
+    }
 }
 
 /// How lines of the program's own log look.
