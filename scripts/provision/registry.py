@@ -39,5 +39,5 @@ SERVICES: tuple[Service, ...] = (
 # What the tests of this repository need.
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
-    "browser",
+    "browser", "alertmanager", "prometheus",
 )

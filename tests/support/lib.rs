@@ -15,6 +15,7 @@ pub mod scene;
 pub mod store;
 pub mod topic;
 pub mod traffic;
+pub mod web;
 
 use std::time::{Duration, Instant};
 

@@ -154,6 +154,18 @@ impl Topic {
         partitions.iter().map(|p| (p.id(), end(p.id()))).collect()
     }
 
+    /// The offset that `group` committed in each partition; 0 where it did not.
+    pub fn committed(&self, group: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = config(&self.brokers).set("group.id", group).create().expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for partition in self.ends().into_keys() {
+            list.add_partition(&self.name, partition);
+        }
+        let committed = consumer.committed_offsets(list, PATIENCE).expect("the broker answers");
+        let offset = |offset: Offset| offset.to_raw().unwrap_or(0).max(0);
+        committed.elements().iter().map(|e| (e.partition(), offset(e.offset()))).collect()
+    }
+
     /// Reads offsets `[from, to)` of a partition back, in pieces of at most `piece` records.
     pub fn read(
         &self,
