@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,6 +71,8 @@ pub struct Received {
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
     pub body: String,
+    /// When it was read.
+    pub at: Instant,
 }
 
 impl Received {
@@ -155,7 +157,7 @@ fn serve(stream: TcpStream, taken: &Mutex<Vec<Received>>, answer: &Answer) -> st
         let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let request = Received { method, path, headers, body: String::from_utf8_lossy(&body).into_owned() };
+        let request = Received { method, path, headers, body: String::from_utf8_lossy(&body).into_owned(), at: Instant::now() };
         let number = {
             let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
             taken.push(request.clone());
