@@ -58,9 +58,12 @@ fn lint(dashboard: &Value) -> Vec<String> {
     let variables = &dashboard["templating"];
     let variable = |name: &str| list(variables, "list").iter().find(|v| text(v, "name") == name);
     let source = variable("datasource");
-    let is_source = source.is_some_and(|v| text(v, "type") == "datasource" && text(v, "label") == "Data source");
+    let is_source =
+        source.is_some_and(|v| text(v, "type") == "datasource" && text(v, "label") == "Data source");
     demand(is_source, "template-datasource-rule", "datasource");
-    for (name, label, rule) in [("job", "Job", "template-job-rule"), ("instance", "Instance", "template-instance-rule")] {
+    for (name, label, rule) in
+        [("job", "Job", "template-job-rule"), ("instance", "Instance", "template-instance-rule")]
+    {
         let fits = variable(name).is_some_and(|v| {
             let own = v["datasource"]["uid"] == "${datasource}" && text(v, "type") == "query";
             own && text(v, "label") == label && v["multi"] == true && text(v, "allValue") == ".+"
@@ -72,13 +75,19 @@ fn lint(dashboard: &Value) -> Vec<String> {
     }
     for panel in panels(dashboard) {
         let title = text(panel, "title");
-        demand(!title.is_empty() && !text(panel, "description").is_empty(), "panel-title-description-rule", title);
+        demand(
+            !title.is_empty() && !text(panel, "description").is_empty(),
+            "panel-title-description-rule",
+            title,
+        );
         let uid = text(&panel["datasource"], "uid");
         demand(uid == "${datasource}" || uid == "${postgres}", "panel-datasource-rule", title);
         let unit = text(&panel["fieldConfig"]["defaults"], "unit");
         demand(UNITS.contains(&unit), "panel-units-rule", &format!("{title}: `{unit}`"));
         demand(!list(panel, "targets").is_empty(), "panel-no-targets-rule", title);
-        for target in list(panel, "targets").iter().filter(|target| target["datasource"]["uid"] == "${datasource}") {
+        for target in
+            list(panel, "targets").iter().filter(|target| target["datasource"]["uid"] == "${datasource}")
+        {
             for (rule, fault) in lint_query(text(target, "expr")) {
                 demand(false, rule, &format!("{title}: {fault}"));
             }
@@ -106,7 +115,8 @@ fn lint_query(query: &str) -> Vec<(&'static str, String)> {
             faults.push(("target-counter-agg-rule", selector.clone()));
         }
         let ranged = ["rate", "irate", "increase"].iter().any(|f| wrapped(f));
-        let steady = query.contains(&format!("{selector}[$__rate_interval]")) || query.contains(&format!("{selector}[$__range]"));
+        let steady = query.contains(&format!("{selector}[$__rate_interval]"))
+            || query.contains(&format!("{selector}[$__range]"));
         if ranged && !steady {
             faults.push(("target-rate-interval-rule", selector.clone()));
         }
@@ -120,9 +130,12 @@ fn selectors(query: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = query;
     while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic()) {
-        let word_end = rest[at..].find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map_or(rest.len(), |n| at + n);
+        let word_end = rest[at..]
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .map_or(rest.len(), |n| at + n);
         let word = &rest[at..word_end];
-        let labels_end = rest[word_end..].strip_prefix('{').and_then(|labels| labels.find('}')).map(|n| word_end + n + 2);
+        let labels_end =
+            rest[word_end..].strip_prefix('{').and_then(|labels| labels.find('}')).map(|n| word_end + n + 2);
         if starts.iter().any(|start| word == *start || (start.ends_with('_') && word.starts_with(start))) {
             found.push(rest[at..labels_end.unwrap_or(word_end)].to_owned());
         }
@@ -175,7 +188,11 @@ fn dashboards_have_names_of_their_own_and_panels_do_not_overlap() {
             let at = |of: &str| panel["gridPos"][of].as_u64().unwrap_or_else(|| panic!("{name}: no {of}"));
             for x in at("x")..at("x") + at("w") {
                 for y in at("y")..at("y") + at("h") {
-                    assert!(x < 24 && taken.insert((x, y)), "{name}: {} lies on another", text(panel, "title"));
+                    assert!(
+                        x < 24 && taken.insert((x, y)),
+                        "{name}: {} lies on another",
+                        text(panel, "title")
+                    );
                 }
             }
         }
@@ -188,7 +205,9 @@ fn dashboards_have_names_of_their_own_and_panels_do_not_overlap() {
 fn data_sources_that_dashboards_name_are_provisioned() {
     let sources = read("grafana/provisioning/datasources/smartlog.yml");
     for (name, dashboard) in dashboards() {
-        for variable in list(&dashboard["templating"], "list").iter().filter(|v| text(v, "type") == "datasource") {
+        for variable in
+            list(&dashboard["templating"], "list").iter().filter(|v| text(v, "type") == "datasource")
+        {
             let (uid, kind) = (text(&variable["current"], "value"), text(variable, "query"));
             assert!(sources.contains(&format!("uid: {uid}\n    type: {kind}\n")), "{name}: {kind} {uid}");
         }
@@ -197,9 +216,11 @@ fn data_sources_that_dashboards_name_are_provisioned() {
 
 /// `promtool` with `arguments` must be content.
 fn promtool(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).current_dir(root().join("grafana/prometheus")).output();
+    let output =
+        Command::new(program).args(arguments).current_dir(root().join("grafana/prometheus")).output();
     let output = output.expect("promtool runs");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "promtool {}: {said}", arguments.join(" "));
 }
 

@@ -141,7 +141,9 @@ fn filled(text: &str, services: &[&str]) -> String {
 fn expanded(sql: &str) -> String {
     let mut sql = sql.to_owned();
     while let Some((before, column, after)) = macro_call(&sql, "$__timeFilter(") {
-        sql = format!("{before}{column} BETWEEN now() - interval '6 hours' AND now() + interval '1 hour'{after}");
+        sql = format!(
+            "{before}{column} BETWEEN now() - interval '6 hours' AND now() + interval '1 hour'{after}"
+        );
     }
     while let Some((before, arguments, after)) = macro_call(&sql, "$__timeGroupAlias(") {
         let column = arguments.split(',').next().unwrap_or_default().to_owned();
@@ -158,7 +160,8 @@ fn macro_call(sql: &str, opening: &str) -> Option<(String, String, String)> {
 }
 
 fn dashboards() -> Vec<Value> {
-    let read = |name: &str| serde_json::from_str(&read(&format!("grafana/dashboards/{name}.json"))).expect("JSON");
+    let read =
+        |name: &str| serde_json::from_str(&read(&format!("grafana/dashboards/{name}.json"))).expect("JSON");
     ["logs", "pipeline"].map(read).to_vec()
 }
 
@@ -199,7 +202,9 @@ fn fault_of(target: &Value, services: &[&str], watched: &mut Watched) -> Option<
 #[test]
 fn every_panel_shows_data_of_the_running_pipeline() {
     let Some(scene) = Scene::create(Kind::Postgres, "panels") else { return };
-    let Some(mut watched) = Watched::start(scene, &["--metrics-services", "3", "--workers", "2"]) else { return };
+    let Some(mut watched) = Watched::start(scene, &["--metrics-services", "3", "--workers", "2"]) else {
+        return;
+    };
     // What the panels of anomalies and of the API rest on.
     watched.live_until_seen(r#"smartlog_episodes{status="open"} > 0"#);
     for path in ["/api/v1/anomalies", "/api/v1/metrics/hourly", "/nothing/here"] {
@@ -220,7 +225,9 @@ fn every_panel_shows_data_of_the_running_pipeline() {
                 }
             }
         }
-        for annotation in items(&dashboard["annotations"], "list").filter(|a| a["target"]["rawSql"].is_string()) {
+        for annotation in
+            items(&dashboard["annotations"], "list").filter(|a| a["target"]["rawSql"].is_string())
+        {
             faults.extend(fault_of(&annotation["target"], &[], &mut watched));
         }
         for variable in items(&dashboard["templating"], "list").filter(|v| v["type"] == "query") {
@@ -237,7 +244,8 @@ fn every_panel_shows_data_of_the_running_pipeline() {
 
     // Three services by name, the others as one, and together what the table says.
     let (_, samples) = page(&watched.of_run);
-    let named: Vec<&String> = samples.keys().filter(|series| series.starts_with("smartlog_window_logs{")).collect();
+    let named: Vec<&String> =
+        samples.keys().filter(|series| series.starts_with("smartlog_window_logs{")).collect();
     assert_eq!(named.len(), 4, "{named:?}");
     assert!(named.iter().any(|series| series.contains("__other__")), "{named:?}");
     let Watched { run, api, .. } = &watched;
@@ -324,7 +332,12 @@ fn the_documents_list_every_metric_and_no_other() {
 /// What lag tools print for the group: the end of each partition less the offset that the group committed.
 fn lag_by_tools(scene: &Scene, group: &str) -> BTreeMap<i32, i64> {
     let committed = scene.topic.committed(group);
-    scene.topic.ends().into_iter().map(|(partition, (_, end))| (partition, end - committed[&partition])).collect()
+    scene
+        .topic
+        .ends()
+        .into_iter()
+        .map(|(partition, (_, end))| (partition, end - committed[&partition]))
+        .collect()
 }
 
 fn lag_by_metrics(address: &str) -> BTreeMap<i32, i64> {
@@ -369,10 +382,12 @@ fn metrics_answer_while_a_worker_is_stalled() {
     let pipe = scene.store.folder().join("windows.csv");
     let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
     assert!(made.success());
-    let reader = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).expect("a pipe can be opened");
+    let reader =
+        std::fs::OpenOptions::new().read(true).write(true).open(&pipe).expect("a pipe can be opened");
     scene.backlog(20_000);
     let windows = pipe.to_string_lossy().into_owned();
-    let mut run = scene.start(&[&METRICS[..], &["--workers", "1", "--windows-out", &windows, "--hop", "1s"]].concat());
+    let mut run =
+        scene.start(&[&METRICS[..], &["--workers", "1", "--windows-out", &windows, "--hop", "1s"]].concat());
     let address = told_address(&run, "metrics are at http://", "/metrics");
     let clock = || sum(&page(&address).1, "smartlog_clock_timestamp_seconds", "");
     let mut stood = Vec::new();
@@ -382,7 +397,10 @@ fn metrics_answer_while_a_worker_is_stalled() {
         let same = recent.iter().all(|(_, clock)| *clock == recent[0].1);
         recent[0].1 > 0.0 && same && now_us() - stood[0].0 > 3 * SECOND_US
     });
-    let (delay, health) = (sum(&page(&address).1, "smartlog_clock_delay_seconds", ""), web::get(&format!("http://{address}/health")));
+    let (delay, health) = (
+        sum(&page(&address).1, "smartlog_clock_delay_seconds", ""),
+        web::get(&format!("http://{address}/health")),
+    );
     assert!(delay > 1.0, "the clock stands still and is {delay} s behind");
     assert_eq!(health.expect("it answers").0, 200);
     // Somebody reads: it goes on.
@@ -441,13 +459,15 @@ impl Rules {
             std::fs::write(&path, hasty.collect::<String>()).expect("a file can be written");
             path
         };
-        let rules = Rules { files: ["alerts", "recording"].map(install).to_vec(), prometheus: prometheus.address() };
+        let rules =
+            Rules { files: ["alerts", "recording"].map(install).to_vec(), prometheus: prometheus.address() };
         rules.reload();
         rules
     }
 
     fn reload(&self) {
-        let (status, said) = web::post(&format!("{}/-/reload", self.prometheus), "").expect("Prometheus answers");
+        let (status, said) =
+            web::post(&format!("{}/-/reload", self.prometheus), "").expect("Prometheus answers");
         assert_eq!(status, 200, "{said}");
     }
 }
@@ -468,13 +488,17 @@ fn an_alert_reaches_a_webhook_through_prometheus_and_alertmanager_and_is_resolve
     scene.backlog(500);
     let receiver = Receiver::start(|_, _| Reply::of(200));
     let shipped = read("grafana/prometheus/alertmanager.yml");
-    let hook = format!("  - name: nobody\n    webhook_configs: [{{ url: '{}', send_resolved: true }}]\n", receiver.url("/"));
+    let hook = format!(
+        "  - name: nobody\n    webhook_configs: [{{ url: '{}', send_resolved: true }}]\n",
+        receiver.url("/")
+    );
     let config = shipped
         .replace("  - name: nobody\n", &hook)
         .replace("group_wait: 30s", "group_wait: 1s")
         .replace("group_interval: 5m", "group_interval: 1s");
     std::fs::write(alertmanager.variable("CONFIG"), config).expect("a file can be written");
-    let (status, said) = web::post(&format!("{}/-/reload", alertmanager.address()), "").expect("Alertmanager answers");
+    let (status, said) =
+        web::post(&format!("{}/-/reload", alertmanager.address()), "").expect("Alertmanager answers");
     assert_eq!(status, 200, "{said}");
 
     let Some(mut watched) = Watched::start(scene, &[]) else { return };
@@ -486,7 +510,8 @@ fn an_alert_reaches_a_webhook_through_prometheus_and_alertmanager_and_is_resolve
         let receiver = &receiver;
         move || {
             let bodies = receiver.received();
-            let alerts = bodies.iter().flat_map(|r| r.json()["alerts"].as_array().cloned().unwrap_or_default());
+            let alerts =
+                bodies.iter().flat_map(|r| r.json()["alerts"].as_array().cloned().unwrap_or_default());
             let mut alerts = alerts.filter(|a| a["status"] == *status && a["labels"]["alertname"] == *alert);
             alerts.find(|a| a["labels"]["job"] == "smartlog" || alert == "SmartlogAnomaly")
         }

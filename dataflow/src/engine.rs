@@ -220,17 +220,8 @@ impl Engine {
                 shares[0].windows_file = Some(WindowsFile::create(path)?);
             }
         }
-        let Starting { failure, cancel, mailbox, store_health, watermark_us, meters, threads, .. } = starting;
-        let outcomes = Arc::new(Outcomes::default());
-        let gauges = Gauges {
-            outcomes: Arc::clone(&outcomes),
-            pace: pace.clone(),
-            watermark_us: Arc::clone(&watermark_us),
-            pending_commit_bytes: Arc::clone(&mailbox.bytes),
-            store: store_health,
-            lanes,
-            meters: meters.clone(),
-        };
+        let gauges = starting.gauges(&pace, lanes);
+        let Starting { failure, cancel, mailbox, watermark_us, meters, threads, .. } = starting;
         let blueprint = Blueprint {
             sources: job.sources,
             parser,
@@ -241,7 +232,7 @@ impl Engine {
             scoring: job.scoring,
             pace,
             watermark_us,
-            outcomes,
+            outcomes: Arc::clone(&gauges.outcomes),
             meters,
             mailbox: mailbox.clone(),
             fail: failure.raiser(),
@@ -349,6 +340,18 @@ impl Starting<'_> {
         let committing = committer::start(self.mailbox.clone(), self.runtime.clone(), store, observer, fail)?;
         self.threads.push(committing);
         Ok(found)
+    }
+
+    fn gauges(&self, pace: &Pace, lanes: Vec<lanes::Watched>) -> Gauges {
+        Gauges {
+            outcomes: Arc::default(),
+            pace: pace.clone(),
+            watermark_us: Arc::clone(&self.watermark_us),
+            pending_commit_bytes: Arc::clone(&self.mailbox.bytes),
+            store: self.store_health.clone(),
+            lanes,
+            meters: self.meters.clone(),
+        }
     }
 
     /// Starts a lane for each log sink and worker.

@@ -141,7 +141,14 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
                 if let Some(tap) = &scoring.tap {
                     tapped(rows.clone(), Arc::clone(tap));
                 }
-                score(rows, detected, models.broadcast(), ticks.clone(), rolling, loader(blueprint.meters.scoring.clone()))
+                score(
+                    rows,
+                    detected,
+                    models.broadcast(),
+                    ticks.clone(),
+                    rolling,
+                    loader(blueprint.meters.scoring.clone()),
+                )
             }
         };
 

@@ -113,7 +113,8 @@ pub fn top_services<'scope>(
             }
             // Nothing before what is still open is asked for again.
             let open = waiting.map(|(epoch, _)| epoch);
-            let frontier: Vec<Epoch> = open.into_iter().chain(frontiers.iter().filter_map(least)).min().into_iter().collect();
+            let frontier: Vec<Epoch> =
+                open.into_iter().chain(frontiers.iter().filter_map(least)).min().into_iter().collect();
             trace.set_logical_compaction(AntichainRef::new(&frontier));
             trace.set_physical_compaction(AntichainRef::new(&frontier));
         }
@@ -173,6 +174,7 @@ mod tests {
             counts in prop::collection::vec((0_i64..50, 0_usize..4), 0..60),
             most in 0_usize..12,
         ) {
+            let counts = &counts;
             let window = |i: usize| (CompactString::from(format!("s{i}")), logs(counts[i].0));
             let alone = Tally::of((0..counts.len()).map(window), most);
             let worker = |w: usize| {

@@ -170,7 +170,10 @@ mod tests {
         registry.register("took", "t", health.durations().clone());
         registry.register("size", "s", health.sizes().clone());
         prometheus_client::encoding::text::encode(&mut page, &registry).expect("a string takes all");
-        assert!(page.contains("took_sum 0.003\n") && page.contains("took_bucket{le=\"0.005\"} 1\n"), "{page}");
+        assert!(
+            page.contains("took_sum 0.003\n") && page.contains("took_bucket{le=\"0.005\"} 1\n"),
+            "{page}"
+        );
         assert!(page.contains("size_sum 8.0\n"), "{page}");
     }
 }

@@ -156,7 +156,8 @@ impl Topic {
 
     /// The offset that `group` committed in each partition; 0 where it did not.
     pub fn committed(&self, group: &str) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = config(&self.brokers).set("group.id", group).create().expect("a consumer");
+        let consumer: BaseConsumer =
+            config(&self.brokers).set("group.id", group).create().expect("a consumer");
         let mut list = TopicPartitionList::new();
         for partition in self.ends().into_keys() {
             list.add_partition(&self.name, partition);

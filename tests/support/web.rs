@@ -157,7 +157,13 @@ fn serve(stream: TcpStream, taken: &Mutex<Vec<Received>>, answer: &Answer) -> st
         let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let request = Received { method, path, headers, body: String::from_utf8_lossy(&body).into_owned(), at: Instant::now() };
+        let request = Received {
+            method,
+            path,
+            headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+            at: Instant::now(),
+        };
         let number = {
             let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
             taken.push(request.clone());

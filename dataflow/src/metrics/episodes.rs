@@ -132,7 +132,8 @@ mod tests {
         assert_eq!(episodes.now().len(), 5 * 4 * 2, "a series for each, also where there is none");
         let changes: BTreeMap<_, _> = episodes.changes().into_iter().collect();
         assert_eq!(changes.len(), 5 * 7);
-        let told = ["raised", "opened", "retracted", "resolved"].map(|kind| changes[&("error_rate_spike", kind)]);
+        let told =
+            ["raised", "opened", "retracted", "resolved"].map(|kind| changes[&("error_rate_spike", kind)]);
         assert_eq!(told, [1, 1, 1, 0]);
     }
 }

@@ -114,9 +114,10 @@ impl Pipeline {
     }
 
     fn episodes(&self, page: &mut Page<'_>) -> fmt::Result {
-        let now = self.gauges.meters.episodes.now().into_iter().map(|((anomaly_type, severity, status), n)| {
-            ([("type", anomaly_type), ("severity", severity), ("status", status)], n as f64)
-        });
+        let now =
+            self.gauges.meters.episodes.now().into_iter().map(|((anomaly_type, severity, status), n)| {
+                ([("type", anomaly_type), ("severity", severity), ("status", status)], n as f64)
+            });
         page.gauges("episodes", "Episodes that are not over", now)?;
         let changes = self.gauges.meters.episodes.changes().into_iter();
         let changes = changes.map(|((anomaly_type, kind), n)| ([("type", anomaly_type), ("kind", kind)], n));
@@ -202,7 +203,8 @@ impl Pipeline {
         )?;
         let Some(status) = &self.models else { return Ok(()) };
         let now = status.now();
-        let state = |state: &ModelState| ([("state", state.as_str())], f64::from(u8::from(*state == now.state)));
+        let state =
+            |state: &ModelState| ([("state", state.as_str())], f64::from(u8::from(*state == now.state)));
         page.gauges("model_state", "Where the life of models stands", ModelState::ALL.iter().map(state))?;
         let info = now.models.iter().map(|(role, model)| {
             ([("role", role.as_str().to_owned()), ("version", model.version.clone())], 1.0)

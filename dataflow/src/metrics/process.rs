@@ -1,7 +1,6 @@
 //! What the process is and takes, under the names that every exporter for Prometheus uses.
 
 use super::page::Page;
-use procfs::process::{LimitValue, Process as OfKernel};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use std::fmt;
@@ -15,14 +14,19 @@ impl Collector for Process {
         let mut page = Page::new(encoder, "");
         let build = [("version", env!("CARGO_PKG_VERSION"))];
         page.gauges("smartlog_build_info", "Always 1; which program this is", [(build, 1.0)])?;
-        match OfKernel::myself() {
-            Ok(process) => of_kernel(&process, &mut page),
-            Err(_) => Ok(()),
-        }
+        of_kernel(&mut page)
     }
 }
 
-fn of_kernel(process: &OfKernel, page: &mut Page<'_>) -> fmt::Result {
+#[cfg(not(target_os = "linux"))]
+fn of_kernel(_: &mut Page<'_>) -> fmt::Result {
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn of_kernel(page: &mut Page<'_>) -> fmt::Result {
+    use procfs::process::LimitValue;
+    let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
     if let Ok(stat) = process.stat() {
         let ticks = procfs::ticks_per_second() as f64;
         let spent = (stat.utime + stat.stime) as f64 / ticks;

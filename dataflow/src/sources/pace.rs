@@ -42,7 +42,9 @@ impl Pace {
     /// How long ago an epoch ended; nothing while it has not.
     pub fn since_end_of(&self, epoch: Epoch, wall_us: i64) -> Duration {
         let tick = self.tick.as_micros() as u64;
-        Duration::from_micros(wall_us.unsigned_abs().saturating_sub(epoch.saturating_add(1).saturating_mul(tick)))
+        Duration::from_micros(
+            wall_us.unsigned_abs().saturating_sub(epoch.saturating_add(1).saturating_mul(tick)),
+        )
     }
 
     /// Until the next epoch begins.
