@@ -50,7 +50,7 @@ impl Model for Serving {
     }
 
     fn hold(&self) -> i64 {
-        self.0.origin.hold_seconds
+        self.bundle.origin.hold_seconds
     }
 }
 
