@@ -24,13 +24,13 @@ export SERVICES LOCKED PACKAGES FEATURES
 
 # Clones share the builds of the checks; `make demo` and `make build` use ./target, as anybody expects.
 # A CARGO_TARGET_DIR of yours is honoured everywhere.
-test lint docs bench bench-api detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
+test test-arm64 lint docs bench bench-api detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt docs bench bench-api detect coverage fuzz services services-stop services-selftest
+.PHONY: help demo build test test-arm64 lint fmt docs bench bench-api detect coverage fuzz services services-stop services-selftest
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole thing at http://localhost:8000, nothing else installed; ARGS="--for 60s" ends it
 	cargo run --release $(LOCKED) --bin smartlog -- demo $(ARGS)
@@ -40,6 +40,10 @@ build: ## the program, at target/release/smartlog
 
 test: ## every test, against real services that it starts and stops; PACKAGES, SERVICES, ARGS narrow it
 	scripts/test $(LOCKED) $(PACKAGES) $(FEATURES) $(ARGS)
+
+test-arm64: ## the function as it is packaged for AWS, run by QEMU (Debian: qemu-user-static libc6-arm64-cross)
+	scripts/lambda package
+	SERVICES="terraform moto python" scripts/test $(LOCKED) -p smartlog-lambda --test cloud -- --ignored arm64
 
 lint: ## formatting, clippy, docs, licences and sources of dependencies, scripts
 	scripts/lint

@@ -1,6 +1,7 @@
 //! What can be set, with the defaults and the traps named.
 
 use crate::auth::Token;
+use crate::costs::CloudCosts;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub struct ApiConfig {
     pub allow_public: bool,
     /// Memory for answers kept until the store changes, bytes.
     pub cache_bytes: u64,
+    /// What the estimate of costs takes for granted where a request does not say otherwise.
+    pub cloud: CloudCosts,
 }
 
 impl ApiConfig {
@@ -48,6 +51,7 @@ impl ApiConfig {
             tokens: Vec::new(),
             allow_public: false,
             cache_bytes: 32 * 1024 * 1024,
+            cloud: CloudCosts::default(),
         }
     }
 }

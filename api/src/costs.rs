@@ -62,6 +62,11 @@ pub enum Account {
 impl Account {
     pub const ALL: [Account; 3] = [Account::FirstYear, Account::Older, Account::Credits];
 
+    /// Reads what [`Account::as_str`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|account| account.as_str() == text)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Account::FirstYear => "first_year",
@@ -83,6 +88,35 @@ impl Account {
             lambda_calls: 1_000_000.0,
             lambda_gb_seconds: 400_000.0,
         }
+    }
+}
+
+/// What the estimate takes for granted where a request does not say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudCosts {
+    pub(crate) account: Account,
+    pub(crate) region: String,
+}
+
+impl CloudCosts {
+    /// `account`: `first_year`, `older` or `credits`. `None` when nothing is known of the account or the region.
+    pub fn new(account: &str, region: &str) -> Option<Self> {
+        Prices::of(region)?;
+        Some(CloudCosts { account: Account::parse(account)?, region: region.to_owned() })
+    }
+
+    /// Regions whose prices come with the program.
+    pub fn regions() -> Vec<String> {
+        let files = Prices::FILES.iter().filter_map(|text| serde_json::from_str::<Prices>(text).ok());
+        let mut regions: Vec<String> = files.map(|prices| prices.region).collect();
+        regions.dedup();
+        regions
+    }
+}
+
+impl Default for CloudCosts {
+    fn default() -> Self {
+        CloudCosts { account: Account::default(), region: "eu-west-1".into() }
     }
 }
 

@@ -19,6 +19,7 @@
 mod app;
 mod auth;
 mod cache;
+mod cloud;
 mod config;
 mod costs;
 mod exposition;
@@ -35,6 +36,7 @@ mod time;
 
 pub use auth::{InvalidToken, Scope, Token};
 pub use config::{ApiConfig, InvalidStoreUrl, Limits, RateLimit, StoreUrl};
+pub use costs::CloudCosts;
 pub use exposition::expose;
 pub use problem::Problem;
 pub use store::StoreError;

@@ -10,6 +10,7 @@ smartlog_test_services::on_both_stores!(
     nothing_exported_costs_nothing,
     a_month_costs_what_it_costs_by_hand,
     a_changed_ledger_changes_the_answer,
+    what_was_measured_takes_the_place_of_what_was_estimated,
     metrics_show_the_same_numbers,
 );
 
@@ -151,6 +152,38 @@ async fn a_changed_ledger_changes_the_answer(bench: Bench) {
     near(&json!(s3(&after) - s3(&before)), 0.005, 1e-6);
     near(&after["detail"]["dynamodb_write_units"], 90_000.0, 0.0);
     assert_eq!(after["free_tier_usage"]["s3_storage_gb"]["used"], 6.0);
+    server.end().await;
+}
+
+/// The bucket held 3 GB where the exporter knows of 2 (and of 50 in a bucket that was not listed): manifests and others are 1 GB.
+/// 900 calls were measured, 12.5 GB-s, 4,000 write and 1,000 read units: $0.00282 + $0.0001415. Last month's do not count.
+async fn what_was_measured_takes_the_place_of_what_was_estimated(bench: Bench) {
+    let month = seed(&bench).await;
+    let listed = month.now - 60_000_000;
+    file(&bench, "s3://other/", "not listed", 50, Some(month.begin), None).await;
+    bench
+        .execute(&format!("insert into export_listings values ('s3://lake/', 12, {}, {listed})", 3 * GIB))
+        .await;
+    for (day, calls) in [(&month.first, 900), (&month.last, 7_000_000)] {
+        let row =
+            format!("insert into function_usage values ('{day}', {calls}, 2, 12.5, 1000, 4000, {listed})");
+        bench.execute(&row).await;
+    }
+    let server = bench.serve().await;
+    let answer = server.json("/api/v1/costs/estimate").await;
+    assert_eq!(answer["free_tier_usage"]["s3_storage_gb"]["used"], 53.0);
+    assert_eq!(answer["free_tier_usage"]["lambda_invocations"]["used"], 900.0);
+    assert_eq!(answer["free_tier_usage"]["lambda_gb_seconds"]["used"], 12.5);
+    near(&answer["detail"]["exact_costs_usd"]["dynamodb"], 0.00282 + 0.000_141_5, 1e-12);
+    near(&answer["detail"]["dynamodb_write_units"], 4_000.0, 0.0);
+    // 2.5 GB on average, 50 all the time, and 1 of others.
+    let passed = answer["detail"]["month_passed"].as_f64().expect("a number");
+    near(&answer["detail"]["s3_gb_months"], 53.5 * passed, 53.5 * 60e6 / (month.end - month.begin) as f64);
+    let at = Timestamp::from_microsecond(listed).expect("a time").to_string();
+    assert_eq!(
+        (&answer["detail"]["bucket_listed_at"], &answer["detail"]["function_measured_at"]),
+        (&json!(at), &json!(at))
+    );
     server.end().await;
 }
 

@@ -144,15 +144,24 @@ Examples:
 Examples:
   smartlog doctor
   smartlog doctor --config /etc/smartlog.toml --format json
+  smartlog doctor --aws --export s3://smart-log-analyzer-logs-me/     # docs/AWS_SETUP.md
 
 Ends with 1 when a check failed. Warnings do not count.")]
-    Doctor,
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+}
+
+/// What `smartlog doctor` looks at.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Look at AWS instead: identity, bucket, its notification, function, tables and budget
+    #[arg(long)]
+    pub aws: bool,
 }
 
 /// What `smartlog analyze` reads.
@@ -322,6 +331,7 @@ impl Command {
                 "kafka",
                 "store",
                 "export",
+                "cloud",
                 "engine",
                 "windows",
                 "parse",
@@ -332,7 +342,7 @@ impl Command {
                 "log",
             ],
         ),
-        ("api", &["api", "store", "log"]),
+        ("api", &["api", "store", "cloud", "log"]),
         (
             "generate",
             &["generate", "kafka.brokers", "kafka.topics", "kafka.properties", "kafka.property_files", "log"],
@@ -392,6 +402,7 @@ impl Command {
                 "kafka",
                 "store",
                 "export",
+                "cloud",
                 "api",
                 "metrics",
                 "engine",
@@ -482,8 +493,8 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let (name, submatches) = matches.subcommand().context("expected a command; see smartlog --help")?;
     let loaded = Loaded::load(&layers(&cli, name, submatches));
-    if let Command::Doctor = cli.command {
-        return commands::doctor::run(loaded);
+    if let Command::Doctor(args) = &cli.command {
+        return commands::doctor::run(loaded, args);
     }
     let loaded = loaded?;
     if cli.show_config {

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use smartlog_models::rows::{Row, Rows};
 use smartlog_operators::features;
 use smartlog_schema::window::{MICROS, WINDOW_SECONDS};
-use smartlog_sinks::parquet::read_exported;
+use smartlog_sinks::parquet::{Kept, read_exported};
 use std::fmt;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -133,7 +133,7 @@ pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<
         begin,
         until_end: true,
         scoring: Some(Scoring { lag: config.time.settings().max_lateness, tap: Some(tap) }),
-        ..job::from_config(config, None)?
+        ..job::from_config(config, None, Kept::default())?
     };
     let engine = Engine::start(job, runtime.handle(), Box::new(|_| {}))?;
     crate::commands::run::stop_on_signal(&runtime, engine.stop_flag());

@@ -46,6 +46,17 @@ fn what_terraform_plans_works_on_a_local_aws() {
     }
 }
 
+/// As it goes to AWS: `scripts/lambda package` made it, QEMU runs it.
+#[test]
+#[ignore = "building for arm64 takes minutes: make test-arm64"]
+fn the_package_for_arm64_does_the_same() {
+    if needs(&["terraform", "moto", "python"]) {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lambda/log-processor.zip");
+        let package = package.to_str().expect("a path in UTF-8");
+        python("planned.py", &[package]);
+    }
+}
+
 #[test]
 fn a_large_file_is_counted_within_the_memory_of_the_function() {
     if needs(&["minio", "dynamodb", "python"]) {

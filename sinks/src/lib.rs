@@ -12,6 +12,8 @@
 //! A new log sink is one file that implements [`LogSink`] and one line where the program lists its [`LogSinkEntry`]s.
 
 mod admin;
+#[cfg(feature = "s3")]
+pub mod aws;
 mod config;
 mod database;
 mod dead_letter;

@@ -339,7 +339,12 @@ async fn a_name_that_holds_other_rows_is_left_alone() {
     log.timestamp_us = DAY0 + MINUTE;
     let folder = lake.folder.path().join("logs/date=2026-01-15");
     let taken = format!("logs-0-{:020}-{:020}.parquet", 0, 0);
-    std::fs::create_dir_all(&folder).expect("a folder");
+    // This store's target: it has written there before.
+    let mut before = lake.sink(&bench);
+    before.resume(&[source(1)]).await.expect("claimed");
+    before.write(&[batch(&of_one_day(&mut random, 1, 1), 1)], DAY0).await.expect("buffered");
+    before.finish().await.expect("finished");
+    let first = lake.names("2026-01-15");
     std::fs::write(folder.join(&taken), "not ours").expect("written");
     let mut sink = lake.sink(&bench);
     sink.resume(&[source(0)]).await.expect("claimed");
@@ -347,9 +352,72 @@ async fn a_name_that_holds_other_rows_is_left_alone() {
     sink.finish().await.expect("finished");
     assert_eq!(std::fs::read_to_string(folder.join(&taken)).expect("still there"), "not ours");
     let again = taken.replace(".parquet", "-r1.parquet");
-    assert_eq!(lake.names("2026-01-15"), [again.clone(), taken]);
-    let known = bench.query("SELECT name, status FROM export_files").await;
+    assert_eq!(lake.names("2026-01-15"), [again.clone(), taken, first[0].clone()]);
+    let known = bench.query("SELECT name, status FROM export_files WHERE partition = 0").await;
     assert_eq!(known, [[Some(again), Some("complete".to_owned())]]);
+}
+
+/// A store that was lost, and one that has nothing to do with it: both would write every log once more.
+#[tokio::test]
+async fn a_new_store_is_kept_away_from_the_files_of_another() {
+    let (bench, other) = (Bench::sqlite().await, Bench::sqlite().await);
+    let mut random = StdRng::seed_from_u64(8);
+    let lake = Lake::new();
+    let logs = of_one_day(&mut random, 0, 50);
+    let whole = batch(&logs, logs[49].offset + 1);
+    let mut sink = lake.sink(&bench);
+    sink.resume(&[source(0)]).await.expect("an empty folder is anybody's");
+    sink.write(&[whole], DAY0).await.expect("buffered");
+    sink.finish().await.expect("finished");
+    let error = lake.sink(&other).resume(&[source(0)]).await.expect_err("refused");
+    assert!(matches!(error, SinkError::Fatal(_)), "{error}");
+    assert!(error.to_string().contains("it holds logs already"), "{error}");
+    let day = Day::parse("2026-01-15").expect("a day");
+    let anew = |store: &Bench| Anew {
+        export: lake.config.clone(),
+        store: store.config.clone(),
+        day,
+        streamed: false,
+        force: true,
+    };
+    let error = export_day(&anew(&other), &mut |_, _| {}).await.expect_err("refused").to_string();
+    assert!(error.contains("it holds logs already"), "{error}");
+    lake.sink(&bench)
+        .resume(&[source(0), source(1)])
+        .await
+        .expect("its own store goes on, with more partitions");
+    assert_eq!(other.number("SELECT count(*) FROM export_files").await, 0);
+    let Some(found) = lake.rows() else { return };
+    assert_same(&found, &expected(&logs));
+}
+
+/// S3's default is one file a day: where Kafka keeps less, it is cut in time.
+#[tokio::test]
+async fn a_range_is_written_before_kafka_deletes_its_logs() {
+    let bench = Bench::sqlite().await;
+    let mut random = StdRng::seed_from_u64(9);
+    let mut lake = Lake::new();
+    lake.config.roll_every = Some(Duration::from_secs(86_400));
+    let logs = of_one_day(&mut random, 0, 50);
+    let end = logs[49].offset + 1;
+    let position = "SELECT coalesce(next_offset, 0) FROM sink_positions WHERE sink = 'parquet'";
+    let mut sink = lake.sink(&bench);
+    sink.resume(&[source(0)]).await.expect("claimed");
+    sink.write(&[batch(&logs, end)], DAY0).await.expect("buffered");
+    drop(sink);
+    assert_eq!(bench.number(position).await, 0, "nothing presses");
+    lake.config.kept.time = Some(Duration::from_millis(2));
+    let mut sink = lake.sink(&bench);
+    sink.resume(&[source(0)]).await.expect("claimed");
+    sink.write(&[batch(&logs, end)], DAY0).await.expect("buffered");
+    let cut = async {
+        while bench.number(position).await != end {
+            sink.write(&[], DAY0).await.expect("written");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), cut).await.expect("cut for what Kafka keeps");
+    let Some(found) = lake.rows() else { return };
+    assert_same(&found, &expected(&logs));
 }
 
 /// One pass of what goes on beside the sinks.

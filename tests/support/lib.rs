@@ -8,6 +8,7 @@
 //!
 //! No package of the program is imported here, so no error of it can hide in what judges it.
 
+pub mod cloud;
 pub mod judge;
 pub mod oracle;
 pub mod program;

@@ -20,19 +20,49 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// A stale program would be judged by today's tests, so cargo is always asked.
+/// The program with S3 in it: `SMARTLOG_BIN`, which must have it, or built so.
+pub fn binary_with_s3() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("SMARTLOG_BIN") {
+        Some(path) => path.into(),
+        None => apart(&built(&["-p", "smartlog", "--bin", "smartlog", "--all-features"], "smartlog")),
+    })
+}
+
+/// The function log-processor: what lies beside `SMARTLOG_BIN`, or the release build, brought up to date first.
+pub fn bootstrap() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("SMARTLOG_BIN") {
+        Some(path) => Path::new(&path).with_file_name("bootstrap"),
+        None => built(&["-p", "smartlog-lambda", "--bin", "bootstrap", "--all-features"], "bootstrap"),
+    })
+}
+
+/// A build with other features takes the place of this one in the target folder.
+fn apart(built: &Path) -> PathBuf {
+    let copy = built.with_file_name("smartlog-with-s3");
+    std::fs::copy(built, &copy).expect("a copy beside it");
+    copy
+}
+
 fn build() -> PathBuf {
+    built(&["-p", "smartlog", "--bin", "smartlog"], "smartlog")
+}
+
+/// A stale program would be judged by today's tests, so cargo is always asked.
+fn built(what: &[&str], name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // .../<target>/<profile>/deps/<this program>
     let here = std::env::current_exe().expect("a program knows its path");
     let target = here.ancestors().nth(3).expect("a test program lies in a target folder").to_owned();
     let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "smartlog", "--bin", "smartlog"])
+        .args(["build", "--release", "--quiet"])
+        .args(what)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("CARGO_TARGET_DIR", &target)
         .status();
-    assert!(status.expect("cargo runs").success(), "smartlog could not be built; its errors stand above");
-    target.join("release/smartlog")
+    assert!(status.expect("cargo runs").success(), "{name} could not be built; its errors stand above");
+    target.join("release").join(name)
 }
 
 /// A running program, or set of processes. Ends, with all that it started, when dropped.
@@ -49,10 +79,15 @@ impl Program {
 
     /// As [`Program::start`], with environment variables.
     pub fn start_with<A: AsRef<str>>(arguments: &[A], variables: &[(&str, &str)]) -> Self {
+        Self::start_as(binary(), arguments, variables)
+    }
+
+    /// As [`Program::start_with`], another build of it.
+    pub fn start_as<A: AsRef<str>>(program: &Path, arguments: &[A], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let output =
             |name: &str| File::create(folder.path().join(name)).expect("a file in a temporary folder");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(program);
         command.args(arguments.iter().map(AsRef::as_ref)).current_dir(folder.path()).stdin(Stdio::null());
         for (name, _) in
             std::env::vars().filter(|(name, _)| name.starts_with("SMARTLOG_") || name == "RUST_LOG")

@@ -2,14 +2,13 @@
 
 use super::{Answer, Call, JSON, Route, fresh, schema_of};
 use crate::app::App;
-use crate::costs::{Account, Costs, Free, GB, Micros, Month, Prices, Status, Usage};
+use crate::cloud;
+use crate::costs::{Account, CloudCosts, Costs, Free, Prices, Status, Usage};
 use crate::params::{Kind, Param};
 use crate::problem::Problem;
-use crate::store::{Arg, Sql, StoreError};
 use axum::response::Response;
 use hyper::StatusCode;
-use jiff::civil::Date;
-use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use jiff::Timestamp;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -22,9 +21,9 @@ pub const ROUTE: Route = Route {
     operation: "estimateCosts",
     tag: "costs",
     summary: "Costs of the cloud part in the current month (UTC)",
-    about: "From the exporter's own ledger: how long each file was kept in S3, requests, one call of the function for each \
-            request that writes (at most), and the units of DynamoDB that counting a file takes. Prices are dated, without \
-            taxes. `forecast` is the whole month: requests at the pace so far, storage as it grew this month. Status: `approaching` from \
+    about: "From the exporter's own ledger (requests, how long each file was kept in S3), the last listing of the bucket, and \
+            what the function measured of itself; until that was read (`cloud.contributions_table`), one call for each \
+            request that writes, and the units of DynamoDB that counting a file takes at most. Prices are dated, without taxes. `forecast` is the whole month: requests at the pace so far, storage as it grew this month. Status: `approaching` from \
             80 % of anything that is free, `exceeded` beyond it or when a cent is to pay. All zero where nothing is exported to S3.",
     params: &[ACCOUNT, REGION],
     path_params: &[],
@@ -37,20 +36,17 @@ pub const ROUTE: Route = Route {
 
 const ACCOUNT: Param = Param {
     name: "account",
-    kind: Kind::Choice(&["first_year", "older", "credits"]),
-    about: "What is free: `first_year` of an account made before 15 July 2025, `older`, or made since (`credits`)",
+    kind: Kind::Choice(&["configured", "first_year", "older", "credits"]),
+    about: "What is free: as `cloud.account` says, or in the `first_year` of an account made before 15 July 2025, `older`, or made \
+            since (`credits`)",
     example: "first_year",
 };
-const REGION: Param =
-    Param { name: "region", kind: Kind::Choice(&["eu-west-1"]), about: "Whose prices", example: "eu-west-1" };
-
-/// Memory of the function, GB, and how long a call is taken to last: what it measures itself is less.
-const FUNCTION_GB: f64 = 0.25;
-const CALL_SECONDS: f64 = 1.0;
-/// A transaction takes two units for each item; the function counts a service by two items, its contribution and
-/// its sum, and an object by its head, once for each 49 services.
-const UNITS_PER_ITEM: f64 = 2.0;
-const SERVICES_PER_TRANSACTION: f64 = 49.0;
+const REGION: Param = Param {
+    name: "region",
+    kind: Kind::Choice(&["configured", "eu-west-1"]),
+    about: "Whose prices: as `cloud.region` says, or another's",
+    example: "eu-west-1",
+};
 
 /// The estimate.
 #[derive(Debug, Serialize, ToSchema)]
@@ -111,6 +107,11 @@ struct Detail {
     month_passed: f64,
     /// Services that logged this month.
     services: i64,
+    /// When the bucket was listed; null: storage is what the exporter wrote.
+    bucket_listed_at: Option<String>,
+    /// When the function's own ledger was read; null: its calls and units are estimated from requests and services, an upper
+    /// bound.
+    function_measured_at: Option<String>,
     /// GB kept × the share of the month that they were kept.
     s3_gb_months: f64,
     dynamodb_write_units: f64,
@@ -122,22 +123,16 @@ struct Detail {
 const METHOD: &str = "requests and calls: so far / share of the month that has passed (a day at least); \
                       storage: kept so far, and what is there now growing as it grew this month";
 
-/// All that is known of this month.
-struct Known {
-    month: Month,
-    period: String,
-    services: i64,
-    usage: Usage,
-    end: Usage,
-}
-
 async fn estimate(call: &Call) -> Result<Response, Problem> {
-    let account =
-        Account::ALL.into_iter().find(|a| a.as_str() == call.params.choice(&ACCOUNT)).unwrap_or_default();
-    let region = call.params.choice(&REGION);
+    let CloudCosts { account: usual, region: home } = &call.app.config.cloud;
+    let account = Account::parse(call.params.choice(&ACCOUNT)).unwrap_or(*usual);
+    let region = match call.params.choice(&REGION) {
+        "configured" => home,
+        asked => asked,
+    };
     let prices =
         Prices::of(region).ok_or_else(|| Problem::internal("there is no price file of this region"))?;
-    let known = read(&call.app, call.now).await?;
+    let known = cloud::read(&call.app, call.now).await?;
     let free = account.free();
     let (costs, end) = (known.usage.costs(&prices, &free), known.end.costs(&prices, &free));
     let answer = Estimate {
@@ -156,6 +151,8 @@ async fn estimate(call: &Call) -> Result<Response, Problem> {
             prices_as_of: prices.as_of,
             month_passed: known.month.passed(),
             services: known.services,
+            bucket_listed_at: known.listed_at.map(rfc3339),
+            function_measured_at: known.measured_at.map(rfc3339),
             s3_gb_months: known.usage.s3_gb_months,
             dynamodb_write_units: known.usage.dynamodb_write_units,
             dynamodb_read_units: known.usage.dynamodb_read_units,
@@ -163,66 +160,6 @@ async fn estimate(call: &Call) -> Result<Response, Problem> {
         },
     };
     fresh(StatusCode::OK, &answer)
-}
-
-async fn read(app: &App, now: Timestamp) -> Result<Known, StoreError> {
-    let first = now.to_zoned(TimeZone::UTC).date().first_of_month();
-    let next = first.saturating_add(1.month());
-    let month = Month { begin: midnight(first), end: midnight(next), now: now.as_microsecond() };
-    let mut requests = app.store.sql(
-        "select cast(coalesce(sum(puts), 0) as bigint), cast(coalesce(sum(gets), 0) as bigint) from export_usage \
-         where target like 's3:%' and day >= ",
-    );
-    requests.arg(Arg::Text(first.to_string())).push(" and day < ").arg(Arg::Text(next.to_string()));
-    let mut services = app.store.sql("select count(distinct service) from hourly_metrics where hour >= ");
-    services.arg(Arg::Time(Timestamp::from_microsecond(month.begin).unwrap_or(now)));
-    let [files, requests, services] = app.fetch_all([files(app, &month), requests, services]).await?;
-    let real = |column| files.first().map_or(Ok(0.0), |row| row.get::<f64>(column));
-    let whole = |rows: &[crate::store::Row], column| rows.first().map_or(Ok(0), |row| row.get::<i64>(column));
-    let (puts, gets, services) = (whole(&requests, 0)?, whole(&requests, 1)?, whole(&services, 0)?);
-    let usage = used(real(0)? / GB / (month.end - month.begin) as f64, real(1)? / GB, puts, gets, services);
-    let end = usage.at_month_end(&month, real(2)? / GB);
-    Ok(Known { month, period: first.strftime("%Y-%m").to_string(), services, usage, end })
-}
-
-/// Bytes × microseconds kept this month; bytes there now; bytes more than when the month began.
-fn files(app: &App, month: &Month) -> Sql {
-    let mut sql =
-        app.store.sql("select cast(coalesce(sum(cast(bytes as double precision) * (coalesce(deleted_us, ");
-    sql.arg(Arg::Int(month.now)).push(") - case when completed_us > ").arg(Arg::Int(month.begin));
-    sql.push(" then completed_us else ").arg(Arg::Int(month.begin));
-    sql.push(" end)), 0) as double precision), ");
-    sql.push(
-        "cast(coalesce(sum(case when deleted_us is null then bytes else 0 end), 0) as double precision), ",
-    );
-    sql.push("cast(coalesce(sum(case when completed_us >= ").arg(Arg::Int(month.begin));
-    sql.push(" then bytes else 0 end - case when deleted_us is not null then bytes else 0 end), 0) as double precision) ");
-    sql.push("from export_files where target like 's3:%' and completed_us is not null and completed_us <= ");
-    sql.arg(Arg::Int(month.now))
-        .push(" and (deleted_us is null or deleted_us > ")
-        .arg(Arg::Int(month.begin))
-        .push(")");
-    sql
-}
-
-fn midnight(date: Date) -> Micros {
-    date.to_zoned(TimeZone::UTC).map_or(0, |day| day.timestamp().as_microsecond())
-}
-
-fn used(s3_gb_months: f64, s3_gb: f64, puts: i64, gets: i64, services: i64) -> Usage {
-    let (calls, services) = (puts as f64, services as f64);
-    let transactions = (services / SERVICES_PER_TRANSACTION).ceil().max(1.0);
-    Usage {
-        s3_gb,
-        s3_gb_months,
-        s3_puts: puts as f64,
-        s3_gets: gets as f64,
-        lambda_calls: calls,
-        lambda_gb_seconds: calls * FUNCTION_GB * CALL_SECONDS,
-        // The entry of the function's own ledger is one more.
-        dynamodb_write_units: calls * (UNITS_PER_ITEM * (2.0 * services + transactions) + 1.0),
-        dynamodb_read_units: calls * (services + 1.0),
-    }
 }
 
 impl Dollars {
@@ -251,11 +188,14 @@ impl FreeTier {
 
 type Dial<K> = Family<[(&'static str, K); 1], Gauge<f64, AtomicU64>>;
 
-/// The same numbers for `/metrics`, for an account in its first year; nothing while the store cannot be read.
+/// The same numbers for `/metrics`, for the account and region that are configured; nothing while the store cannot be read.
 pub async fn gauges(app: &App, now: Timestamp) -> Registry {
     let mut registry = Registry::with_prefix("smartlog");
-    let (Ok(known), Some(prices)) = (read(app, now).await, Prices::of("eu-west-1")) else { return registry };
-    let free = Account::default().free();
+    let CloudCosts { account, region } = &app.config.cloud;
+    let (Ok(known), Some(prices)) = (cloud::read(app, now).await, Prices::of(region)) else {
+        return registry;
+    };
+    let free = account.free();
     let (month, forecast, tier) = (Dial::default(), Dial::default(), Dial::default());
     for (dial, usage) in [(&month, &known.usage), (&forecast, &known.end)] {
         let costs = usage.costs(&prices, &free);
@@ -283,6 +223,10 @@ pub async fn gauges(app: &App, now: Timestamp) -> Registry {
     registry
 }
 
+fn rfc3339(us: i64) -> String {
+    Timestamp::from_microsecond(us).unwrap_or_default().to_string()
+}
+
 fn example() -> serde_json::Value {
     let nothing = serde_json::json!({"s3": 0.0, "lambda": 0.0, "dynamodb": 0.0, "total": 0.0});
     serde_json::json!({
@@ -296,6 +240,7 @@ fn example() -> serde_json::Value {
         "forecast": {"estimated_costs_usd": nothing, "status": "within_free_tier", "method": METHOD},
         "detail": {
             "account": "first_year", "region": "eu-west-1", "prices_as_of": "2026-10-15", "month_passed": 0.5, "services": 8,
+            "bucket_listed_at": "2026-01-16T00:20:00Z", "function_measured_at": "2026-01-16T00:20:00Z",
             "s3_gb_months": 1.25, "dynamodb_write_units": 5250.0, "dynamodb_read_units": 1350.0,
             "exact_costs_usd": {"s3": 0.0, "lambda": 0.0, "dynamodb": 0.0039, "total": 0.0039}
         }

@@ -81,6 +81,7 @@ pub fn api_config(config: &Config, store_url: &str) -> anyhow::Result<ApiConfig>
         rate_limit: api.rate_limit.map(|per_second| RateLimit { per_second, burst: api.rate_burst }),
         allow_public: api.allow_public,
         cache_bytes: api.cache_bytes,
+        cloud: config.cloud_costs().context("cloud.region: there are no prices of it")?,
         ..ApiConfig::new(store_url.parse().context("the API cannot read this store")?)
     })
 }

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   settings ──▶ store ──positions──▶ kafka (reach, topics, lag) ──▶ host (disk, files, clock, ports) ──▶ report
+//!       └─ with --aws: identity, bucket, notification, function, tables, budget instead ───────────────────▲
 //! ```
 
+mod aws;
 mod host;
 mod kafka;
 mod store;
 
-use crate::cli::exit;
+use crate::cli::{DoctorArgs, exit};
 use crate::config::{Config, ConfigError, Loaded, OutputFormat};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -63,8 +65,9 @@ impl Check {
 ///
 /// # Errors
 /// When the report cannot be written.
-pub fn run(loaded: Result<Loaded, ConfigError>) -> anyhow::Result<ExitCode> {
+pub fn run(loaded: Result<Loaded, ConfigError>, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let (checks, format, refused) = match &loaded {
+        Ok(loaded) if args.aws => (aws::checks(&loaded.config)?, loaded.config.output.format, false),
         Ok(loaded) => (checks(loaded)?, loaded.config.output.format, false),
         Err(refusal) => (vec![refused(refusal)], OutputFormat::Table, true),
     };

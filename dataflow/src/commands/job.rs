@@ -8,19 +8,19 @@ use crate::sources::kafka::Settings;
 use anyhow::Context;
 use smartlog_operators::detect;
 use smartlog_operators::parse::{Limits, Parser};
-use smartlog_sinks::parquet::ExportConfig;
+use smartlog_sinks::parquet::{ExportConfig, Kept};
 use smartlog_sinks::{LogSinkEntry, StoreConfig};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The job of `smartlog run`.
-pub fn from_config(config: &Config, cluster: Option<Cluster>) -> anyhow::Result<Job> {
+/// The job of `smartlog run`. `kept`: what Kafka keeps of a partition, for sinks that hold logs back.
+pub fn from_config(config: &Config, cluster: Option<Cluster>, kept: Kept) -> anyhow::Result<Job> {
     let settings = detect::Settings { time: config.time.settings(), detection: config.detection.settings() };
     let storage = config.store_config().map(|store| {
         // A restart needs every episode that late logs can still change.
         let max_lateness = Duration::from_secs(settings.settled_after().unsigned_abs());
         let store = StoreConfig { max_lateness, ..store };
-        let export = config.export_config();
+        let export = config.export_config().map(|export| ExportConfig { kept, ..export });
         Storage { log_sinks: log_sinks(config, &store, export.as_ref()), export, store }
     });
     let keeps_logs = storage.is_some();

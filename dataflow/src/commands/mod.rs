@@ -36,7 +36,7 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
         Command::Sinks(args) => sinks::run(&config, args.action),
         Command::Train(args) => train::run(&config, &args),
         Command::Models(args) => models::run(&config, args.action),
-        Command::Doctor | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        Command::Doctor(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

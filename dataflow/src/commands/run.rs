@@ -6,10 +6,11 @@ use crate::config::Config;
 use crate::engine::{Cluster, Engine, Job};
 use crate::metrics::Metrics;
 use crate::models::{Scoring, follow};
-use crate::sources::Sources;
+use crate::sources::{Sources, kafka_retention};
 use crate::status;
 use anyhow::Context;
 use smartlog_schema::model::ModelSwap;
+use smartlog_sinks::parquet::Kept;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         end_with_the_set();
     }
     let runtime = job::runtime()?;
-    let mut job = job::from_config(config, cluster)?;
+    let mut job = job::from_config(config, cluster, kept(config, &runtime))?;
     let models_stop = Arc::<AtomicBool>::default();
     let follower = follow(config, &mut job, &runtime, &models_stop)?;
     tracing::info!("smartlog {} starts: {} workers", env!("CARGO_PKG_VERSION"), job.workers);
@@ -53,6 +54,32 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         ),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What Kafka keeps of a partition, where logs are exported: a file is finished before its first log could be deleted.
+fn kept(config: &Config, runtime: &tokio::runtime::Runtime) -> Kept {
+    if config.export_config().is_none() {
+        return Kept::default();
+    }
+    match runtime.block_on(kafka_retention::kept(&job::kafka_settings(config))) {
+        Ok(kept) => {
+            let time =
+                kept.time.map_or("for ever".into(), |time| humantime::format_duration(time).to_string());
+            let bytes =
+                kept.bytes.map_or(String::new(), |bytes| format!(", at most {bytes} bytes of a partition"));
+            tracing::info!(
+                "Kafka keeps records {time}{bytes}; the export's files are finished well before that"
+            );
+            kept
+        }
+        Err(error) => {
+            tracing::warn!(
+                "how long Kafka keeps records is not known ({error:#}): the export's files are finished by export.roll_every \
+                 alone, which must be shorter"
+            );
+            Kept::default()
+        }
+    }
 }
 
 /// Has the leading process follow the registry, and every process score.

@@ -36,11 +36,33 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     time(&config.time, &mut refusals);
     store(&config.store, &mut refusals);
     export(config, &mut refusals);
+    cloud(config, &mut refusals);
     detection(&config.detection, &mut refusals);
     models(&config.models, &mut refusals);
     serving(config, &mut refusals);
     tools(config, &mut refusals);
     refusals
+}
+
+fn cloud(config: &Config, refusals: &mut Refusals) {
+    require(
+        refusals,
+        config.cloud_costs().is_some(),
+        "cloud.region",
+        format_args!(
+            "there are no prices of `{}`, but of {}: take the nearest",
+            config.cloud.region,
+            smartlog_api::CloudCosts::regions().join(", ")
+        ),
+    );
+    let cloud = &config.cloud;
+    for (key, name, usual) in [
+        ("cloud.contributions_table", cloud.contributions(), "summary_contributions"),
+        ("cloud.summaries_table", cloud.summaries_table.clone(), "daily_summaries"),
+        ("cloud.function", cloud.function.clone(), "log-processor"),
+    ] {
+        require(refusals, !name.trim().is_empty(), key, format_args!("empty; Terraform makes {usual}"));
+    }
 }
 
 fn export(config: &Config, refusals: &mut Refusals) {

@@ -26,7 +26,7 @@ use rdkafka::producer::DefaultProducerContext;
 use score::{Score, Summary};
 use smartlog_generator::Demo;
 use smartlog_generator::output::{KafkaTarget, Pace, Partitioning, to_kafka};
-use smartlog_sinks::parquet::{self, ExportConfig};
+use smartlog_sinks::parquet::{self, ExportConfig, Kept};
 use smartlog_sinks::{CancellationToken, LogSinkEntry, StoreConfig};
 use std::io::Write;
 use std::path::Path;
@@ -71,7 +71,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         begin: Begin::Earliest,
         until_end: false,
         warm_up: Some(snapshot),
-        ..job::from_config(config, None)?
+        ..job::from_config(config, None, Kept::default())?
     };
     let score = Arc::new(Mutex::new(Score::default()));
     let scored = Arc::clone(&score);

@@ -11,6 +11,7 @@ pub(crate) mod gap;
 pub mod kafka;
 pub(crate) mod kafka_batch;
 pub mod kafka_client;
+pub mod kafka_retention;
 mod kafka_watch;
 mod operator;
 mod pace;

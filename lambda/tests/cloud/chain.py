@@ -76,12 +76,13 @@ class Webhook:
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
 
 
-def start_minio(work: Path, webhook: str):
-    port, console = free_port(), free_port()
+def start_minio(work: Path, webhook: str, port: int = 0):
+    """A MinIO on the data in `work`; on a port of before, or a free one."""
+    port, console = port or free_port(), free_port()
     settings = {"MINIO_ROOT_USER": "test", "MINIO_ROOT_PASSWORD": "testtest", "MINIO_REGION": REGION, "MINIO_BROWSER": "off"}
     settings |= {"MINIO_UPDATE": "off", "MINIO_CI_CD": "on", "MINIO_NOTIFY_WEBHOOK_ENABLE_FUNCTION": "on"}
     settings |= {"MINIO_NOTIFY_WEBHOOK_ENDPOINT_FUNCTION": webhook, "MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_FUNCTION": str(work / "queue")}
-    (work / "queue").mkdir()
+    (work / "queue").mkdir(exist_ok=True)
     command = [os.environ["SMARTLOG_TEST_MINIO_PROGRAM"], "server", str(work / "data")]
     command += ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{console}"]
     with open(work / "minio.log", "wb") as log:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Terraform plans, created on a local AWS from the plan's JSON: there a PUT starts the function, and the table fills.
 
-    planned.py BOOTSTRAP    with SMARTLOG_TEST_TERRAFORM, _TERRAFORM_CONFIG, _MOTO_PYTHON set
+    planned.py BOOTSTRAP|PACKAGE.zip    with SMARTLOG_TEST_TERRAFORM, _TERRAFORM_CONFIG, _MOTO_PYTHON set
 
 Judged: the bucket's settings as S3 tells them, the daily summaries against a recount, a broken file against the queue of failures.
 """
@@ -69,9 +69,11 @@ def check_settings(s3, aws, bucket: str) -> None:
 
 def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="smartlog-planned-"))
-    package = work / "log-processor.zip"
-    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(sys.argv[1], "bootstrap")
+    package = Path(sys.argv[1])
+    if package.suffix != ".zip":
+        package = work / "log-processor.zip"
+        with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(sys.argv[1], "bootstrap")
     planned = plan(work / "terraform", package)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -221,6 +221,24 @@ CREATE TABLE export_usage (
     PRIMARY KEY (target, day)
 );
 
+-- What the cloud part used, as it was measured where it happened.
+CREATE TABLE export_listings (
+    target    TEXT   PRIMARY KEY,
+    objects   BIGINT NOT NULL,
+    bytes     BIGINT NOT NULL,
+    listed_us BIGINT NOT NULL
+);
+
+CREATE TABLE function_usage (
+    day         TEXT             PRIMARY KEY,
+    invocations DOUBLE PRECISION NOT NULL,
+    failures    DOUBLE PRECISION NOT NULL,
+    gb_seconds  DOUBLE PRECISION NOT NULL,
+    read_units  DOUBLE PRECISION NOT NULL,
+    write_units DOUBLE PRECISION NOT NULL,
+    read_us     BIGINT           NOT NULL
+);
+
 -- What models said: the highest score of each minute.
 CREATE TABLE window_scores (
     minute          TIMESTAMPTZ      NOT NULL,

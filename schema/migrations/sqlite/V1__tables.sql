@@ -204,6 +204,24 @@ CREATE TABLE export_usage (
     PRIMARY KEY (target, day)
 ) STRICT, WITHOUT ROWID;
 
+-- What the cloud part used, as it was measured where it happened.
+CREATE TABLE export_listings (
+    target    TEXT    PRIMARY KEY,
+    objects   INTEGER NOT NULL,
+    bytes     INTEGER NOT NULL,
+    listed_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE function_usage (
+    day         TEXT    PRIMARY KEY,
+    invocations REAL    NOT NULL,
+    failures    REAL    NOT NULL,
+    gb_seconds  REAL    NOT NULL,
+    read_units  REAL    NOT NULL,
+    write_units REAL    NOT NULL,
+    read_us     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What models said: the highest score of each minute; times in microseconds.
 CREATE TABLE window_scores (
     minute          INTEGER NOT NULL,

@@ -21,6 +21,26 @@ pub struct ExportConfig {
     /// Where files are put together. `None`: in the target if that is a folder, else the system's temporary folder.
     pub spool: Option<PathBuf>,
     pub s3: S3Config,
+    pub kept: Kept,
+    /// What the cloud part used, measured: not at all where it is unset.
+    pub measure: Option<Measure>,
+}
+
+/// What Kafka keeps of a partition: a range that could outlive it is cut early.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// `None`: for ever, or not known.
+    pub time: Option<Duration>,
+    /// `None`: any number, or not known.
+    pub bytes: Option<u64>,
+}
+
+/// How often, and where, to look what the cloud part used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measure {
+    pub every: Duration,
+    /// The table in which the function keeps what it used. `None`: the bucket alone is looked at.
+    pub contributions: Option<String>,
 }
 
 /// How to reach S3 or what speaks its language.
@@ -56,6 +76,8 @@ impl ExportConfig {
             max_spool_bytes: 2048 * MIB,
             spool: None,
             s3: S3Config::default(),
+            kept: Kept::default(),
+            measure: None,
         }
     }
 

@@ -90,10 +90,12 @@ impl Days {
             self.announce(&date, version).await?;
         }
         self.sweep().await?;
-        if let Some(step) = self.ledger.used(self.target.usage().take()) {
-            self.ledger.tables.apply(&[step]).await?;
-        }
-        Ok(())
+        self.note_usage().await
+    }
+
+    /// Writes down what the target was asked for since the last time.
+    pub async fn note_usage(&mut self) -> Result<(), SinkError> {
+        self.ledger.note_usage(&*self.target).await
     }
 
     /// Event time up to which every partition that lives has everything in complete files.

@@ -59,7 +59,11 @@ async fn pass(
     };
     days.keep().await?;
     while snapshots && days.snapshot_anomalies().await? {}
-    Ok(())
+    #[cfg(feature = "s3")]
+    if let Some(how) = export.measure.as_ref().filter(|_| !export.is_local()) {
+        super::usage::measure(days, export, how).await?;
+    }
+    days.note_usage().await
 }
 
 /// Rows in complete files of all targets.
@@ -80,7 +84,8 @@ pub(super) async fn open(
     patience: &Patience,
 ) -> Result<Days, SinkError> {
     let target = target::open(export).await?;
-    let ledger = Ledger::new(Tables::new(store, patience.clone())?, target.url().to_owned());
+    let mut ledger = Ledger::new(Tables::new(store, patience.clone())?, target.url().to_owned());
+    ledger.check_owned(&*target, patience).await?;
     Ok(Days { ledger, target, patience: patience.clone() })
 }
 

@@ -2,9 +2,10 @@
 
 use super::PARQUET;
 use super::range::Sealed;
-use super::target::{Counted, Head};
+use super::target::{Counted, Head, Target};
 use crate::database::{Row, Step, Tables, values};
-use crate::error::SinkError;
+use crate::error::{Fault, SinkError};
+use crate::retry::{Patience, until_done};
 use smartlog_schema::position::TopicPartition;
 use std::collections::BTreeMap;
 
@@ -74,6 +75,34 @@ pub(super) struct Ledger {
 impl Ledger {
     pub fn new(tables: Tables, target: String) -> Self {
         Ledger { tables, target, holder: rand::random() }
+    }
+
+    /// Refuses a target that holds files of which this store knows nothing: a new store would write every log a second time
+    /// beside them.
+    ///
+    /// # Errors
+    /// [`SinkError::Fatal`] then.
+    pub async fn check_owned(&mut self, target: &dyn Target, patience: &Patience) -> Result<(), SinkError> {
+        if self.knows_target().await? || until_done!(patience, target.measure("logs/", 1))?.objects == 0 {
+            return Ok(());
+        }
+        // Files follow their rows: another worker of this start may have been quicker.
+        if self.knows_target().await? {
+            return Ok(());
+        }
+        Err(SinkError::Fatal(Fault {
+            store: self.target.clone(),
+            doing: "export to it".into(),
+            found: format!("it holds logs already, and {} knows nothing of them", self.tables.name()),
+            advice: "name another folder or prefix, or go on with the store that wrote them: both together would be every \
+                     log twice"
+                .into(),
+        }))
+    }
+
+    async fn knows_target(&mut self) -> Result<bool, SinkError> {
+        let sql = "SELECT 1 FROM export_days WHERE target = $1 LIMIT 1";
+        Ok(!self.tables.query(sql, values![self.target.as_str()]).await?.is_empty())
     }
 
     /// Makes this sink the one that may move `partition`; gives where it stands. Waits for a predecessor's
@@ -292,6 +321,14 @@ impl Ledger {
     pub fn changed_day(&self, date: &str) -> Step {
         let sql = "UPDATE export_days SET revision = revision + 1 WHERE target = $1 AND date = $2";
         Step::one(sql, values![self.target.as_str(), date])
+    }
+
+    /// Writes down what the target was asked for since the last time, where nothing else is to be written with it.
+    pub async fn note_usage(&mut self, target: &dyn Target) -> Result<(), SinkError> {
+        match self.used(target.usage().take()) {
+            Some(step) => self.tables.apply(&[step]).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Adds to what the target was asked for today.

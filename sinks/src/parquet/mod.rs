@@ -14,6 +14,7 @@
 //! | `range`, `spool` | a range being filled; where its files are put together |
 //! | `upload`, `ledger` | the protocol, and the tables that it rests on |
 //! | `days`, `anomalies`, `keeper` | closing days, manifests, snapshots: beside the sinks |
+//! | `usage` | what the cloud part used, measured where it happened |
 //! | `generation`, `verify` | `smartlog export` |
 //! | `history` | exported logs, read back for training |
 //! | `target` | the seam to folders, S3 and its kin |
@@ -32,12 +33,14 @@ mod metadata;
 mod names;
 mod range;
 mod spool;
-mod target;
+pub(crate) mod target;
 mod upload;
+#[cfg(feature = "s3")]
+mod usage;
 mod verify;
 
 pub use checksum::RowChecksum;
-pub use config::{ExportConfig, Precondition, S3Config};
+pub use config::{ExportConfig, Kept, Measure, Precondition, S3Config};
 pub use generation::{Anew, Exported, export_day};
 pub use history::read_exported;
 pub use keeper::{exported_rows, keep};
@@ -228,6 +231,8 @@ impl Opened {
         if let Some(every) = config.roll_every() {
             self.seal_where(|filling| filling.since.elapsed() >= every)?;
         }
+        let now_us = ledger::wall_us();
+        self.seal_where(|filling| filling.outlives(&config.kept, now_us))?;
         let closed = closed_before(watermark_us);
         if closed > closed_before(self.watermark_us) {
             self.seal_where(|filling| filling.begins_before(closed))?;
@@ -261,7 +266,8 @@ impl Opened {
 async fn open(config: &ExportConfig, store: &StoreConfig, patience: &Patience) -> Result<Opened, SinkError> {
     let target = target::open(config).await?;
     let ledger = |tables| Ledger::new(tables, target.url().to_owned());
-    let ours = ledger(Tables::new(store, patience.clone())?);
+    let mut ours = ledger(Tables::new(store, patience.clone())?);
+    ours.check_owned(&*target, patience).await?;
     let (shared, (work, todo)) = (Arc::new(Shared::default()), unbounded_channel());
     let uploader = Uploader {
         // Another connection of the same writer.

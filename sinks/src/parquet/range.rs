@@ -6,6 +6,7 @@
 //! ```
 
 use super::checksum::RowChecksum;
+use super::config::Kept;
 use super::encode::{Contents, LogFile, ROW_GROUP_ROWS};
 use super::ledger::Entry;
 use super::names::Day;
@@ -16,13 +17,16 @@ use smartlog_schema::position::TopicPartition;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tempfile::{NamedTempFile, TempPath};
 
 /// Text that waits for one row group at most: bounds what encoding it takes.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Days in a range at most, each a file: a stream of random dates ends it early.
 pub(super) const MAX_DAYS: usize = 64;
+
+/// A range that Kafka's retention presses gets that long at least.
+const SHORTEST: Duration = Duration::from_secs(60);
 
 /// A file of a sealed range, or of a generation.
 #[derive(Debug)]
@@ -79,18 +83,33 @@ pub(super) struct Filling {
     pub next: i64,
     pub since: Instant,
     days: BTreeMap<Day, DayFile>,
+    /// Event time of its oldest log, for want of the record's.
+    oldest_us: i64,
+    /// Text of its logs.
+    taken_bytes: u64,
     scratch: Vec<u8>,
 }
 
 impl Filling {
     pub fn new(source: TopicPartition, expected: Option<i64>, first: i64) -> Self {
-        let (days, scratch) = (BTreeMap::new(), Vec::new());
-        Filling { source, expected, first, next: first, since: Instant::now(), days, scratch }
+        Filling {
+            source,
+            expected,
+            first,
+            next: first,
+            since: Instant::now(),
+            days: BTreeMap::new(),
+            oldest_us: i64::MAX,
+            taken_bytes: 0,
+            scratch: Vec::new(),
+        }
     }
 
     /// Takes a log of `day`; writes a row group when one is full.
     pub fn push(&mut self, day: Day, log: &LogRef<'_>, spool: &Spool) -> Result<(), ExportError> {
         let (source, first) = (&self.source, self.first);
+        self.oldest_us = self.oldest_us.min(log.timestamp_us);
+        self.taken_bytes += text_bytes(log);
         let file = self.days.entry(day).or_insert_with(|| DayFile::new(source, first));
         file.push(log, &mut self.scratch);
         file.keep_within(spool)
@@ -124,6 +143,18 @@ impl Filling {
     /// Whether it holds logs from before `us`, so that a day that ended there can be closed once this has ended.
     pub fn begins_before(&self, us: i64) -> bool {
         self.days.keys().any(|day| day.start_us() < us)
+    }
+
+    /// Whether it should end for what Kafka keeps: half of the time is over that its oldest log has left there, or it holds
+    /// half of the bytes. What is that old already gets [`SHORTEST`], so that catching up does not make a file a second.
+    pub fn outlives(&self, kept: &Kept, now_us: i64) -> bool {
+        let by_time = kept.time.is_some_and(|time| {
+            let left_us =
+                self.oldest_us.saturating_sub(now_us).saturating_add_unsigned(time.as_micros() as u64);
+            let left = Duration::from_micros(left_us.max(0).unsigned_abs());
+            self.since.elapsed() >= (left / 2).max(SHORTEST).min(time / 2)
+        });
+        by_time || kept.bytes.is_some_and(|bytes| self.taken_bytes >= bytes / 2)
     }
 
     /// Moves what waits from memory to the spool.
@@ -223,6 +254,12 @@ impl DayFile {
     }
 }
 
+/// About what a log takes in Kafka before it is compressed there.
+fn text_bytes(log: &LogRef<'_>) -> u64 {
+    let maybe = |text: Option<&str>| text.map_or(0, str::len);
+    (log.service.len() + log.message.len() + maybe(log.host) + maybe(log.metadata)) as u64
+}
+
 /// What can go wrong while a file is put together.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExportError {
@@ -232,4 +269,62 @@ pub(super) enum ExportError {
     Format(#[from] ParquetError),
     #[error("the file is closed already")]
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parquet::ExportConfig;
+    use smartlog_schema::level::Level;
+
+    const HOUR_US: i64 = 3_600_000_000;
+
+    /// A range that began `age` ago, whose only log is from the hour 100.
+    fn filling(age: Duration) -> Filling {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spool = Spool::new(&ExportConfig::new(folder.path().display().to_string())).expect("a spool");
+        let mut filling = Filling::new(TopicPartition::new("logs", 0), None, 0);
+        filling.since = Instant::now().checked_sub(age).expect("the machine is up for longer");
+        let log = LogRef {
+            offset: 0,
+            timestamp_us: 100 * HOUR_US,
+            level: Level::Info,
+            service: "svc",
+            host: Some("host"),
+            message: "message",
+            metadata: Some("{}"),
+            shape: 0,
+        };
+        filling.push(Day::of(log.timestamp_us).expect("a day"), &log, &spool).expect("taken");
+        filling
+    }
+
+    #[test]
+    fn a_range_ends_before_kafka_could_delete_its_first_log() {
+        let hours = |hours: u64| Kept { time: Some(Duration::from_secs(hours * 3600)), bytes: None };
+        let (fresh, minutes) = (filling(Duration::ZERO), filling(Duration::from_secs(20 * 60)));
+        let now = |hour: i64| hour * HOUR_US;
+        assert!(!minutes.outlives(&Kept::default(), now(1_000_000)), "kept for ever");
+        assert!(!minutes.outlives(&hours(24), now(100)), "12 hours are left");
+        assert!(
+            minutes.outlives(&hours(24), now(124) - HOUR_US / 2),
+            "half an hour was left, and 20 minutes passed"
+        );
+        assert!(!minutes.outlives(&hours(24), now(123)), "an hour was left, and 20 minutes passed");
+        assert!(
+            minutes.outlives(&hours(24), now(200)),
+            "a backlog at the end of its time, and a minute passed"
+        );
+        assert!(!fresh.outlives(&hours(24), now(200)), "a backlog at the end of its time: a minute it has");
+        let short = Kept { time: Some(Duration::from_secs(30)), bytes: None };
+        assert!(filling(Duration::from_secs(16)).outlives(&short, now(100)), "half of what is kept at most");
+    }
+
+    #[test]
+    fn a_range_ends_at_half_of_the_bytes_that_kafka_keeps() {
+        let bytes = |bytes| Kept { time: None, bytes: Some(bytes) };
+        // svc, host, message and {}: 16 bytes.
+        assert!(filling(Duration::ZERO).outlives(&bytes(32), 0));
+        assert!(!filling(Duration::ZERO).outlives(&bytes(34), 0));
+    }
 }

@@ -66,6 +66,11 @@ impl Uploader {
             }
             self.shared.progress.notify_waiters();
         }
+        if self.shared.failure().is_none()
+            && let Err(error) = self.ledger.note_usage(&*self.target).await
+        {
+            tracing::warn!(%error, "some requests to the target are missing in the costs");
+        }
         self.shared.progress.notify_waiters();
     }
 

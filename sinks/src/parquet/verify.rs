@@ -101,6 +101,7 @@ pub async fn verify_day(
             Err(error) => found.differences.push(format!("{path} cannot be read: {error}")),
         }
     }
+    days.note_usage().await?;
     let stored = stored(&mut days, of).await?;
     for partition in stored.keys().chain(exported.keys()).collect::<BTreeSet<_>>() {
         let (store, files) = (stored.get(partition).unwrap_or(&0), exported.get(partition).unwrap_or(&0));

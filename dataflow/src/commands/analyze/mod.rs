@@ -21,6 +21,7 @@ use progress::Progress;
 use serde::Serialize;
 use smartlog_schema::anomaly::{Episode, EpisodeKey, Status};
 use smartlog_schema::commit::EpochCommit;
+use smartlog_sinks::parquet::Kept;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -41,7 +42,7 @@ pub fn run(config: &Config, inputs: Vec<PathBuf>) -> anyhow::Result<ExitCode> {
         retention: None,
         begin: Begin::Earliest,
         until_end: true,
-        ..job::from_config(config, None)?
+        ..job::from_config(config, None, Kept::default())?
     };
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let noted = Arc::clone(&seen);

@@ -4,7 +4,7 @@ use super::{Config, MIB};
 use crate::config::units::{HumanBytes, HumanDuration, optional_duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smartlog_sinks::parquet::{ExportConfig, Precondition, S3Config};
+use smartlog_sinks::parquet::{ExportConfig, Kept, Precondition, S3Config};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -95,6 +95,8 @@ impl Export {
                     Dialect::Gcs => Precondition::Gcs,
                 },
             },
+            kept: Kept::default(),
+            measure: None,
         }
     }
 }
@@ -102,6 +104,8 @@ impl Export {
 impl Config {
     /// What the Parquet sink is handed; `None` where nothing is exported.
     pub fn export_config(&self) -> Option<ExportConfig> {
-        (self.export.target != "none").then(|| self.export.config_for(&self.export.target))
+        let to =
+            |target| ExportConfig { measure: Some(self.cloud.measure()), ..self.export.config_for(target) };
+        (self.export.target != "none").then(|| to(&self.export.target))
     }
 }

@@ -6,6 +6,7 @@
 //! one that follows from the key, `x-form` what a value looks like.
 
 mod api;
+mod cloud;
 mod detection;
 mod engine;
 mod export;
@@ -18,6 +19,7 @@ mod time;
 mod traffic;
 
 pub use api::{Api, ApiLimits};
+pub use cloud::{Account, Cloud};
 pub use detection::{Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolumeSpike};
 pub use engine::{Engine, Windows};
 pub use export::{Dialect, Export};
@@ -54,6 +56,8 @@ pub struct Config {
     pub store: Store,
     /// Every log as Parquet, in a folder or bucket.
     pub export: Export,
+    /// What there is on AWS beside the bucket, and what it costs.
+    pub cloud: Cloud,
     /// The windows as a file, for other programs.
     pub windows: Windows,
     /// When something counts as trouble.

@@ -4,7 +4,7 @@
 //!   spool file ── fsync ─▶ hard link under its name (fails when taken: atomic) ─▶ fsync of the folder
 //! ```
 
-use super::{Body, Head, Put, Target, Usage};
+use super::{Body, Head, Measured, Put, Target, Usage};
 use crate::error::{Fault, SinkError};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +13,9 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+/// How names of files under way begin.
+const HIDDEN: &str = "_part-";
 
 /// [`Target`] in a folder. Small enough work that it is done where it is asked for.
 pub(super) struct Folder {
@@ -153,6 +156,15 @@ impl Target for Folder {
         list().map_err(self.failed(&format!("list {folder}")))
     }
 
+    async fn measure(&self, folder: &str, at_most: i64) -> Result<Measured, SinkError> {
+        self.usage.get();
+        let (mut measured, mut folders) = (Measured::default(), vec![self.root.join(folder)]);
+        while let Some(next) = folders.pop().filter(|_| measured.objects < at_most) {
+            add_up(&next, &mut measured, &mut folders).map_err(self.failed(&format!("list {folder}")))?;
+        }
+        Ok(measured)
+    }
+
     async fn delete(&self, path: &str) -> Result<(), SinkError> {
         self.usage.delete();
         match fs::remove_file(self.root.join(path)) {
@@ -168,10 +180,33 @@ impl Target for Folder {
     }
 }
 
+/// Adds the files of a folder to `measured`, and its folders to `folders`. What is gone, or was put aside by a write under
+/// way, does not count.
+fn add_up(folder: &Path, measured: &mut Measured, folders: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(about) if about.is_dir() => folders.push(entry.path()),
+            Ok(_) if entry.file_name().to_string_lossy().starts_with(HIDDEN) => {}
+            Ok(about) => {
+                measured.objects += 1;
+                measured.bytes += about.len() as i64;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// A file that readers pass over, deleted unless it is given a name.
 fn hidden(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let permissions = fs::Permissions::from_mode(super::MODE);
-    tempfile::Builder::new().prefix("_part-").permissions(permissions).tempfile_in(folder)
+    tempfile::Builder::new().prefix(HIDDEN).permissions(permissions).tempfile_in(folder)
 }
 
 /// Names in a folder survive a power failure once the folder itself was written.

@@ -18,7 +18,7 @@ pub(super) const MODE: u32 = 0o666;
 
 /// What is written.
 #[derive(Debug, Clone)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// A file of the spool.
     File(PathBuf),
     /// Something small.
@@ -27,7 +27,7 @@ pub(super) enum Body {
 
 /// What [`Target::put_new`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Put {
+pub(crate) enum Put {
     Written,
     /// Something has that name already, and stays as it is.
     Taken,
@@ -35,7 +35,7 @@ pub(super) enum Put {
 
 /// What is known of an object without reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub bytes: i64,
     /// The key-values of docs/EXPORT.md.
     pub tags: BTreeMap<String, String>,
@@ -43,9 +43,16 @@ pub(super) struct Head {
     pub etag: String,
 }
 
+/// What lies in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Measured {
+    pub objects: i64,
+    pub bytes: i64,
+}
+
 /// A folder or bucket. Paths are relative to it, with `/`. Nothing here retries beyond what its client does.
 #[async_trait]
-pub(super) trait Target: Send + Sync {
+pub(crate) trait Target: Send + Sync {
     /// Its URL without secrets: what the ledger and messages call it.
     fn url(&self) -> &str;
 
@@ -72,6 +79,9 @@ pub(super) trait Target: Send + Sync {
     /// The names in a folder (given with its slash), without what lies deeper.
     async fn list(&self, folder: &str) -> Result<Vec<String>, SinkError>;
 
+    /// What lies in a folder (given with its slash) at any depth. Counting stops once `at_most` objects are found.
+    async fn measure(&self, folder: &str, at_most: i64) -> Result<Measured, SinkError>;
+
     /// Deletes an object; fine when it is not there.
     async fn delete(&self, path: &str) -> Result<(), SinkError>;
 
@@ -81,7 +91,7 @@ pub(super) trait Target: Send + Sync {
 
 /// What a target was asked for since [`Usage::take`], for the costs.
 #[derive(Debug, Default)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     puts: AtomicI64,
     gets: AtomicI64,
     deletes: AtomicI64,
@@ -91,7 +101,7 @@ pub(super) struct Usage {
 
 /// Counts of one stretch of time, as a row of `export_usage` keeps them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     pub puts: i64,
     pub gets: i64,
     pub deletes: i64,
@@ -136,7 +146,7 @@ impl Usage {
 ///
 /// # Errors
 /// [`SinkError::Fatal`] when the URL cannot be understood, or asks for what this build leaves out.
-pub(super) async fn open(config: &ExportConfig) -> Result<Arc<dyn Target>, SinkError> {
+pub(crate) async fn open(config: &ExportConfig) -> Result<Arc<dyn Target>, SinkError> {
     match config.target.split_once("://") {
         Some(("s3", place)) => open_s3(config, place).await,
         Some(("file", path)) => Ok(Arc::new(local::Folder::new(Path::new(path))?)),
@@ -145,6 +155,19 @@ pub(super) async fn open(config: &ExportConfig) -> Result<Arc<dyn Target>, SinkE
         None => Ok(Arc::new(local::Folder::new(Path::new(&config.target))?)),
     }
 }
+
+/// Bucket, and prefix with its slash or empty, of `s3://BUCKET/PREFIX`.
+#[cfg(feature = "s3")]
+pub(crate) fn bucket_of(target: &str) -> (String, String) {
+    let place = target.strip_prefix("s3://").unwrap_or(target);
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let prefix = prefix.trim_matches('/');
+    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    (bucket.to_owned(), prefix)
+}
+
+#[cfg(feature = "s3")]
+pub(crate) use s3::s3_client;
 
 #[cfg(feature = "s3")]
 async fn open_s3(config: &ExportConfig, place: &str) -> Result<Arc<dyn Target>, SinkError> {

@@ -8,35 +8,30 @@
 //!
 //! Credentials come by the SDK's chain (environment, profile, web identity, container, instance) and are shown nowhere.
 
-use super::{Body, Head, Put, Target, Usage, wrong};
-use crate::error::{Fault, SinkError};
+mod client;
+mod multipart;
+
+pub(crate) use client::s3_client;
+
+use super::{Body, Head, Measured, Put, Target, Usage, bucket_of, wrong};
+use crate::error::SinkError;
 use crate::parquet::config::{ExportConfig, Precondition};
 use async_trait::async_trait;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use bytes::Bytes;
-use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
+use client::{client, status};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
-/// Bytes beyond which an object is uploaded in parts …
+/// Bytes beyond which an object is uploaded in parts.
 const SINGLE_PUT: i64 = 16 << 20;
-/// … of this size, so that 80 GB fit into the 10,000 parts that S3 takes …
-const PART: i64 = 8 << 20;
-/// … so many at a time: with the size, what an upload holds in memory.
-const PARTS_AT_ONCE: usize = 4;
+/// Objects that one request lists at most.
+const LIST_PAGE: i32 = 1000;
 const CONTENT_TYPE: &str = "application/vnd.apache.parquet";
 
 /// [`Target`] below a prefix of a bucket.
@@ -58,16 +53,14 @@ impl Bucket {
     /// # Errors
     /// [`SinkError::Fatal`] when it does not.
     pub async fn open(config: &ExportConfig, place: &str) -> Result<Self, SinkError> {
-        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let (bucket, prefix) = bucket_of(place);
         if bucket.is_empty() {
             return Err(wrong(&config.target, "it names no bucket"));
         }
-        let prefix = prefix.trim_matches('/');
         let url = format!("s3://{bucket}/{prefix}").trim_end_matches('/').to_owned();
-        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let bucket = Bucket {
             client: client(config).await,
-            bucket: bucket.to_owned(),
+            bucket,
             prefix,
             precondition: config.s3.precondition,
             url,
@@ -82,46 +75,11 @@ impl Bucket {
         format!("{}{path}", self.prefix)
     }
 
-    /// Sorts an error by who must act.
     fn failed<E>(&self, doing: &str, error: &SdkError<E>) -> SinkError
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let (code, status) = (error.code().unwrap_or_default(), status(error));
-        let found = match error {
-            SdkError::ServiceError(_) => {
-                format!(
-                    "{} {code}: {}",
-                    status.unwrap_or_default(),
-                    error.message().unwrap_or("no reason given")
-                )
-            }
-            error => DisplayErrorContext(error).to_string(),
-        };
-        let fault = |advice: &str| Fault {
-            store: self.url.clone(),
-            doing: doing.to_owned(),
-            found: found.trim_end().to_owned(),
-            advice: advice.to_owned(),
-        };
-        let (refused, advice) = match (code, status) {
-            ("NoSuchBucket", _) => (true, "make the bucket, or name another in export.target"),
-            (_, Some(301 | 307)) => (true, "set export.s3_region to the bucket's region"),
-            (_, Some(401 | 403)) => {
-                (true, "check the credentials and what they allow: smartlog doctor tells more")
-            }
-            (_, Some(400 | 404 | 405 | 501)) => {
-                (true, "check export.target, export.s3_endpoint and export.s3_region")
-            }
-            _ => (
-                matches!(error, SdkError::ConstructionFailure(_)),
-                "look at the network and the service; trying again",
-            ),
-        };
-        if refused && !self.worked.load(Ordering::Relaxed) {
-            return SinkError::Fatal(fault(advice));
-        }
-        SinkError::Transient(fault(advice))
+        client::failed(&self.url, self.worked.load(Ordering::Relaxed), doing, error)
     }
 
     fn worked(&self) {
@@ -185,88 +143,6 @@ impl Bucket {
             Err(error) => {
                 self.usage.put(0);
                 Err(self.failed(&format!("write {path}"), &error))
-            }
-        }
-    }
-
-    async fn put_parts(
-        &self,
-        path: &str,
-        source: &Path,
-        bytes: i64,
-        tags: &[(String, String)],
-    ) -> Result<Put, SinkError> {
-        // Cheaper than to upload it all and be refused at the end.
-        if self.head(path).await?.is_some() {
-            return Ok(Put::Taken);
-        }
-        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(self.key(path));
-        let request = request.content_type(content_type(path)).set_metadata(Some(metadata(tags)));
-        let begun = request.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
-        self.usage.put(0);
-        let begun = begun.map_err(|error| self.failed(&format!("begin to write {path}"), &error))?;
-        let upload = begun.upload_id().unwrap_or_default();
-        let put = self.fill(path, source, bytes, upload).await;
-        if !matches!(put, Ok(Put::Written)) {
-            self.abort(path, upload).await;
-        }
-        put
-    }
-
-    async fn fill(&self, path: &str, source: &Path, bytes: i64, upload: &str) -> Result<Put, SinkError> {
-        let parts = iter(0..(bytes + PART - 1) / PART)
-            .map(|at| self.part(path, source, bytes, upload, at))
-            .buffered(PARTS_AT_ONCE)
-            .try_collect::<Vec<_>>()
-            .await?;
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(self.key(path));
-        let request = request.upload_id(upload).multipart_upload(parts).if_none_match("*");
-        let done = request.send().await;
-        self.usage.put(0);
-        match done {
-            Ok(_) => {
-                self.worked();
-                Ok(Put::Written)
-            }
-            Err(error) if status(&error) == Some(412) => Ok(Put::Taken),
-            Err(error) => Err(self.failed(&format!("finish writing {path}"), &error)),
-        }
-    }
-
-    async fn part(
-        &self,
-        path: &str,
-        source: &Path,
-        bytes: i64,
-        upload: &str,
-        at: i64,
-    ) -> Result<CompletedPart, SinkError> {
-        let length = PART.min(bytes - at * PART);
-        let body = read(source, at * PART, length)
-            .await
-            .map_err(|error| super::local::fault(&source.display().to_string(), "read it", &error))?;
-        let number = i32::try_from(at + 1).unwrap_or(i32::MAX);
-        let request = self.client.upload_part().bucket(&self.bucket).key(self.key(path)).upload_id(upload);
-        let request = request.part_number(number).checksum_algorithm(ChecksumAlgorithm::Crc32);
-        let sent = request.body(ByteStream::from(body)).send().await;
-        self.usage.put(length);
-        let sent = sent.map_err(|error| self.failed(&format!("write part {number} of {path}"), &error))?;
-        Ok(CompletedPart::builder()
-            .part_number(number)
-            .set_e_tag(sent.e_tag().map(str::to_owned))
-            .set_checksum_crc32(sent.checksum_crc32().map(str::to_owned))
-            .build())
-    }
-
-    /// Best effort: what stays is found by the next start, and by the bucket's lifecycle rule.
-    async fn abort(&self, path: &str, upload: &str) {
-        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(self.key(path));
-        match request.upload_id(upload).send().await {
-            Ok(_) => self.usage.aborted(),
-            Err(error) => {
-                let error = self.failed("abort an upload", &error);
-                tracing::warn!(%error, path, "an upload that failed could not be aborted");
             }
         }
     }
@@ -350,9 +226,9 @@ impl Target for Bucket {
     }
 
     async fn list(&self, folder: &str) -> Result<Vec<String>, SinkError> {
-        let (mut names, mut after) = self.list_page(folder, None, 1000).await?;
+        let (mut names, mut after) = self.list_page(folder, None, LIST_PAGE).await?;
         while after.is_some() {
-            let (more, next) = self.list_page(folder, after, 1000).await?;
+            let (more, next) = self.list_page(folder, after, LIST_PAGE).await?;
             names.extend(more);
             after = next;
         }
@@ -365,43 +241,27 @@ impl Target for Bucket {
         gone.map(drop).map_err(|error| self.failed(&format!("delete {path}"), &error))
     }
 
-    async fn abort_uploads(&self, path: &str) -> Result<(), SinkError> {
-        let key = self.key(path);
-        let found = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(&key).send().await;
-        self.usage.put(0);
-        let found = found.map_err(|error| self.failed("list uploads under way", &error))?;
-        for upload in found.uploads().iter().filter(|upload| upload.key() == Some(&key)) {
-            self.abort(path, upload.upload_id().unwrap_or_default()).await;
+    async fn measure(&self, folder: &str, at_most: i64) -> Result<Measured, SinkError> {
+        let (mut measured, mut after) = (Measured::default(), None);
+        loop {
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.key(folder));
+            let page = i32::try_from(at_most).unwrap_or(i32::MAX).min(LIST_PAGE);
+            let page = request.set_continuation_token(after).max_keys(page).send().await;
+            self.usage.put(0);
+            let page = page.map_err(|error| self.failed(&format!("list {folder}"), &error))?;
+            self.worked();
+            measured.objects += page.contents().len() as i64;
+            measured.bytes += page.contents().iter().filter_map(|object| object.size()).sum::<i64>();
+            after = page.next_continuation_token().map(str::to_owned);
+            if after.is_none() || measured.objects >= at_most {
+                return Ok(measured);
+            }
         }
-        Ok(())
     }
-}
 
-async fn client(config: &ExportConfig) -> Client {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .read_timeout(Duration::from_secs(60));
-    // The same TLS as the rest of the workspace: one build of it.
-    let https =
-        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(https)
-        .timeout_config(timeouts.build())
-        .retry_config(RetryConfig::standard().with_max_attempts(3));
-    if let Some(region) = &config.s3.region {
-        loader = loader.region(Region::new(region.clone()));
+    async fn abort_uploads(&self, path: &str) -> Result<(), SinkError> {
+        self.abort_all(path).await
     }
-    if let Some(endpoint) = &config.s3.endpoint {
-        loader = loader.endpoint_url(endpoint);
-    }
-    let shared = loader.load().await;
-    let mut settings = aws_sdk_s3::config::Builder::from(&shared).force_path_style(config.s3.path_style);
-    if config.s3.precondition == Precondition::Gcs {
-        settings = settings
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    }
-    Client::from_conf(settings.build())
 }
 
 async fn read(source: &Path, from: i64, length: i64) -> std::io::Result<Bytes> {
@@ -418,8 +278,4 @@ fn metadata(tags: &[(String, String)]) -> HashMap<String, String> {
 
 fn content_type(path: &str) -> &'static str {
     if path.ends_with(".parquet") { CONTENT_TYPE } else { "application/json" }
-}
-
-fn status<E>(error: &SdkError<E>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
 }

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""`smartlog doctor --aws` on a local AWS: before anything is there, after what Terraform plans was created, and after parts went away.
+
+    doctor.py BOOTSTRAP SMARTLOG    with SMARTLOG_TEST_TERRAFORM, _TERRAFORM_CONFIG, _MOTO_PYTHON set
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import boto3
+
+LAMBDA = Path(__file__).resolve().parents[2] / "lambda" / "tests" / "cloud"
+sys.path.insert(0, str(LAMBDA))
+
+import chain  # noqa: E402
+import planned  # noqa: E402
+
+BUCKET = "smart-log-analyzer-logs-somebody"
+
+
+def doctor(program: str, endpoint: str, target: str = f"s3://{BUCKET}/lake") -> tuple[int, dict]:
+    settings = {
+        "PATH": os.environ["PATH"],
+        "NO_PROXY": "127.0.0.1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": planned.REGION,
+        "SMARTLOG_EXPORT_TARGET": target,
+        "SMARTLOG_EXPORT_S3_PATH_STYLE": "true",
+        "SMARTLOG_CLOUD_CONTRIBUTIONS_TABLE": "summary_contributions",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([program, "doctor", "--aws", "--format", "json"], cwd=folder, env=settings, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def expect(checks: dict, outcome: str, *names: str) -> None:
+    found = {name for name, check in checks.items() if check["outcome"] == outcome}
+    assert found == set(names), f"expected {outcome} of {sorted(names)}, found {json.dumps(checks, indent=1)}"
+
+
+def check(program: str, plan: dict, endpoint: str) -> None:
+    def aws(service: str):
+        return boto3.client(service, endpoint_url=endpoint, region_name=planned.REGION, aws_access_key_id="test", aws_secret_access_key="test")
+
+    tables = ("aws table daily_summaries", "aws table summary_contributions")
+    everything = ("aws identity", "aws bucket", "aws notification", "aws function log-processor", *tables, "aws budget")
+    code, checks = doctor(program, endpoint)
+    assert code == 1
+    expect(checks, "ok", "aws identity")
+    expect(checks, "failed", "aws bucket", "aws function log-processor", *tables)
+    expect(checks, "warning", "aws budget")
+    assert "NoSuchBucket" in checks["aws bucket"]["found"] and "make the bucket" in checks["aws bucket"]["advice"], checks
+    assert all(checks[table]["found"] == "it is not there" for table in tables), checks
+
+    planned.create.create(plan, endpoint)
+    aws("s3").delete_bucket_policy(Bucket=BUCKET)  # moto denies everything under it: it does not look at the condition
+    code, checks = doctor(program, endpoint)
+    expect(checks, "ok", *everything)
+    assert code == 0 and "limit 1" in checks["aws budget"]["found"], checks
+
+    code, checks = doctor(program, endpoint, f"s3://{BUCKET}/elsewhere")
+    assert code == 1
+    expect(checks, "failed", "aws notification", "aws function log-processor")
+    assert "SMARTLOG_EXPORT_PREFIX is `lake/`" in checks["aws function log-processor"]["found"], checks
+
+    aws("dynamodb").delete_table(TableName="summary_contributions")
+    aws("s3").put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
+    code, checks = doctor(program, endpoint)
+    assert code == 1
+    expect(checks, "failed", "aws notification", "aws table summary_contributions")
+
+
+def main() -> None:
+    bootstrap, program = sys.argv[1:]
+    work = Path(tempfile.mkdtemp(prefix="smartlog-doctor-"))
+    package = work / "log-processor.zip"
+    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(bootstrap, "bootstrap")
+    plan = planned.plan(work / "terraform", package)
+    port = chain.free_port()
+    command = [os.environ["SMARTLOG_TEST_MOTO_PYTHON"], LAMBDA / "aws.py", str(port), str(work / "function.log")]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "ready\n", "the local AWS did not start"
+        check(program, plan, f"http://127.0.0.1:{port}")
+    finally:
+        server.stdin.close()
+        server.wait(20)
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()
