@@ -13,7 +13,7 @@ use crate::logging;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use smartlog_sinks::parquet::Day;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -148,6 +148,15 @@ Examples:
 
 Ends with 1 when a check failed. Warnings do not count.")]
     Doctor(DoctorArgs),
+    /// Ask the process that runs on this host whether it is well, as supervisors of containers do
+    #[command(after_help = "\
+Examples:
+  smartlog health
+  smartlog health api
+  smartlog health run --metrics-listen 127.0.0.1:9464
+
+Prints the answer. Ends with 0 when it is well, else with 1.")]
+    Health(HealthArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -290,6 +299,21 @@ pub struct DiffArgs {
     pub until: Option<jiff::Timestamp>,
 }
 
+/// Whom `smartlog health` asks.
+#[derive(Debug, Clone, Args)]
+pub struct HealthArgs {
+    /// The process at metrics.listen, or the one at api.listen; unset: whichever answers
+    pub role: Option<Role>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// `smartlog run`
+    Run,
+    /// `smartlog api`
+    Api,
+}
+
 /// What `smartlog sinks` does.
 #[derive(Debug, Clone, Args)]
 pub struct SinksArgs {
@@ -323,7 +347,7 @@ pub enum SinksAction {
 
 impl Command {
     /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
-    const SECTIONS: [(&'static str, &'static [&'static str]); 11] = [
+    const SECTIONS: [(&'static str, &'static [&'static str]); 12] = [
         ("demo", &["demo", "api", "output", "engine.workers", "engine.tick", "time", "detection", "log"]),
         (
             "run",
@@ -395,6 +419,7 @@ impl Command {
             ],
         ),
         ("migrate", &["store", "log"]),
+        ("health", &["api.listen", "metrics.listen", "log"]),
         ("sinks", &["store", "output", "log"]),
         (
             "doctor",
@@ -578,7 +603,7 @@ mod tests {
     fn help_reads_as_it_should() {
         for command in [
             "", "demo", "run", "api", "generate", "analyze", "train", "models", "export", "migrate", "sinks",
-            "doctor",
+            "doctor", "health",
         ] {
             let name = if command.is_empty() { "smartlog" } else { command };
             insta::assert_snapshot!(format!("help_{name}"), help(command));

@@ -3,7 +3,9 @@
 from .core import Service
 from .services.dynamodb import DynamoDB
 from .services.browser import Browser
+from .services.composed import ComposedKafka, Zookeeper, ZookeeperKafka
 from .services.kafka import Kafka
+from .services.manifests import Actionlint, Dbt, Hadolint, Kubeconform, Manifests
 from .services.minio import Minio
 from .services.mlflow import Mlflow
 from .services.moto import Moto
@@ -16,6 +18,9 @@ from .services.toxiproxy import Toxiproxy
 
 SERVICES: tuple[Service, ...] = (
     Kafka(),
+    ComposedKafka(),
+    Zookeeper(),
+    ZookeeperKafka(),
     Postgres(),
     Redis(),
     Minio(),
@@ -27,10 +32,15 @@ SERVICES: tuple[Service, ...] = (
     Toxiproxy(),
     Terraform(),
     Checkov(),
+    Manifests(),
+    Kubeconform(),
+    Dbt(),
     Kcat(),
     Python(),
     Browser(),
     Shellcheck(),
+    Actionlint(),
+    Hadolint(),
     CargoDeny(),
     CargoLambda(),
     Tarpaulin(),
@@ -39,5 +49,6 @@ SERVICES: tuple[Service, ...] = (
 # What the tests of this repository need.
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
-    "browser", "alertmanager", "prometheus",
+    "browser", "kafkacompose", "zookeeper", "kafkazookeeper", "prometheus", "alertmanager", "redis", "manifests", "kubeconform",
+    "dbt",
 )

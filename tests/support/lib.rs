@@ -10,6 +10,7 @@
 
 pub mod cloud;
 pub mod judge;
+pub mod manifest;
 pub mod oracle;
 pub mod program;
 pub mod scene;

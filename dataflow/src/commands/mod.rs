@@ -5,6 +5,7 @@ pub mod api;
 pub mod doctor;
 pub mod export;
 mod generate;
+mod health;
 pub mod job;
 mod migrate;
 mod models;
@@ -31,6 +32,7 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
         Command::Api(args) => args.action.as_ref().map_or_else(|| api::run(&config), api::token),
         Command::Analyze(args) => analyze::run(&config, args.inputs),
         Command::Generate => generate::run(&config),
+        Command::Health(args) => health::run(&config, args.role),
         Command::Migrate => migrate::run(&config),
         Command::Export(args) => export::run(&config, &args),
         Command::Sinks(args) => sinks::run(&config, args.action),

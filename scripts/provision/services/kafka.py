@@ -126,12 +126,12 @@ class Kafka(core.Service):
         options = os.environ.get("SMARTLOG_KAFKA_JVM", JVM).split()
         log4j = f"-Dlog4j2.configurationFile={home.path / 'log4j2.properties'}"
         archive = f"-XX:SharedArchiveFile={self._class_archive()}"
-        return [_java_program(), *options, archive, "-Xlog:disable", log4j, "-cp", f"{_jars()}/*"]
+        return [java_program(), *options, archive, "-Xlog:disable", log4j, "-cp", f"{jars()}/*"]
 
     def _class_archive(self) -> Path:
         """Class data of a running broker, kept beside the jars: halves the start. Made by one run."""
-        version = install.run([_java_program(), "-version"], "java -version")
-        name = f"kafka-classes-{VERSION}-{install.digest(version + str(_jars()))}"
+        version = install.run([java_program(), "-version"], "java -version")
+        name = f"kafka-classes-{VERSION}-{install.digest(version + str(jars()))}"
 
         def build(folder: Path) -> None:
             record_classes(folder)
@@ -159,14 +159,14 @@ class _Recorder(Kafka):
     def _java(self, home: core.Home) -> list:
         log4j = f"-Dlog4j2.configurationFile={home.path / 'log4j2.properties'}"
         write = f"-XX:ArchiveClassesAtExit={self._archive}"
-        return [_java_program(), *JVM.split(), write, "-Xlog:disable", log4j, "-cp", f"{_jars()}/*"]
+        return [java_program(), *JVM.split(), write, "-Xlog:disable", log4j, "-cp", f"{jars()}/*"]
 
 
-def _java_program() -> Path:
+def java_program() -> Path:
     return install.needed("java", "install a Java 17 runtime")
 
 
-def _jars() -> Path:
+def jars() -> Path:
     return install.maven(f"kafka-{VERSION}", ARTIFACTS) / "libs"
 
 

@@ -1,0 +1,55 @@
+# syntax=docker/dockerfile:1
+# The program smartlog, with TLS and S3, in an image without a shell.
+#
+#   docker build -t smartlog:local .
+#   docker build --build-arg PROGRAM=prebuilt -t smartlog:local .      what `make dist` built, instead of building here
+#
+#   manifests ─▶ build (dependencies in a layer of their own) ─┐
+#                                                 prebuilt ─────┴─▶ program ─▶ image
+
+ARG RUST=rust:1.95.0-bookworm
+ARG BASE=gcr.io/distroless/cc-debian12:nonroot
+ARG PROGRAM=build
+
+# What decides the dependencies, and nothing else: the layer below is made anew only when one of these files changes.
+FROM ${RUST} AS manifests
+COPY . /checkout
+COPY scripts/manifests-only /usr/local/bin/
+RUN manifests-only /checkout /manifests
+
+FROM ${RUST} AS build
+# Of the libraries that the program loads, the base has OpenSSL; zlib is linked in.
+ENV LIBZ_SYS_STATIC=1 CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_TERM_COLOR=never
+WORKDIR /src
+COPY --from=manifests /manifests/ ./
+RUN cargo build --release --locked -p smartlog --features s3,tls --bin smartlog
+COPY . .
+# Cargo tells old from new by time, and the stand-ins of the sources are newer than the sources.
+RUN find . -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked -p smartlog --features s3,tls --bin smartlog \
+    && scripts/dist lay target/release/smartlog /image
+
+FROM scratch AS prebuilt
+COPY target/image/ /image/
+
+# hadolint ignore=DL3006
+FROM ${PROGRAM} AS program
+
+# hadolint ignore=DL3006
+FROM ${BASE}
+LABEL org.opencontainers.image.title="smartlog" \
+      org.opencontainers.image.description="Stream-processing log analyser: logs from Kafka in, anomalies out, every log exactly once" \
+      org.opencontainers.image.source="https://github.com/smartlog-rs/smartlog" \
+      org.opencontainers.image.documentation="https://github.com/smartlog-rs/smartlog/blob/main/docs/DEPLOY.md" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.smartlog.sbom="/usr/share/doc/smartlog/sbom.cdx.json"
+COPY --from=program /image/ /
+COPY --from=program --chown=65532:65532 /image/var/lib/smartlog /var/lib/smartlog
+ENV SMARTLOG_API_LISTEN=0.0.0.0:8000 SMARTLOG_METRICS_LISTEN=0.0.0.0:9464
+USER 65532:65532
+WORKDIR /var/lib/smartlog
+EXPOSE 8000 9464
+# Asks whichever of `smartlog run` and `smartlog api` runs here.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["smartlog", "health"]
+ENTRYPOINT ["smartlog"]
+CMD ["run"]
