@@ -30,7 +30,8 @@ RUN find . -name '*.rs' -exec touch {} + \
     && scripts/dist lay target/release/smartlog /image
 
 FROM scratch AS prebuilt
-COPY target/image/ /image/
+ARG TARGETARCH
+COPY target/image/${TARGETARCH}/ /image/
 
 # hadolint ignore=DL3006
 FROM ${PROGRAM} AS program
@@ -43,13 +44,14 @@ LABEL org.opencontainers.image.title="smartlog" \
       org.opencontainers.image.documentation="https://github.com/smartlog-rs/smartlog/blob/main/docs/DEPLOY.md" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.smartlog.sbom="/usr/share/doc/smartlog/sbom.cdx.json"
-COPY --from=program /image/ /
-COPY --from=program --chown=65532:65532 /image/var/lib/smartlog /var/lib/smartlog
+COPY --from=program /image/usr/ /usr/
+# One level up, so that the folder itself comes to belong to the user and not only what lies in it.
+COPY --from=program --chown=65532:65532 /image/var/lib/ /var/lib/
 ENV SMARTLOG_API_LISTEN=0.0.0.0:8000 SMARTLOG_METRICS_LISTEN=0.0.0.0:9464
 USER 65532:65532
 WORKDIR /var/lib/smartlog
 EXPOSE 8000 9464
 # Asks whichever of `smartlog run` and `smartlog api` runs here.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["smartlog", "health"]
-ENTRYPOINT ["smartlog"]
-CMD ["run"]
+# No entry point: hosts differ in whether their "start command" replaces it or follows it. `smartlog api` is right everywhere.
+CMD ["smartlog", "run"]

@@ -24,10 +24,10 @@ export SERVICES LOCKED PACKAGES FEATURES
 
 # Clones share the builds of the checks; `make demo` and `make build` use ./target, as anybody expects.
 # A CARGO_TARGET_DIR of yours is honoured everywhere.
-test test-arm64 lint docs bench bench-api detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
+test test-arm64 lint security docs bench bench-api bench-compare detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-arm64 lint fmt docs bench bench-api detect coverage fuzz services services-stop services-selftest
+.PHONY: help demo build test test-arm64 lint security terraform fmt docs bench bench-api bench-compare detect coverage fuzz services services-stop services-selftest image dist deploy-api
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ test-arm64: ## the function as it is packaged for AWS, run by QEMU (Debian: qemu
 lint: ## formatting, clippy, docs, licences and sources of dependencies, scripts
 	scripts/lint
 
+security: ## licences, sources and known weaknesses of the dependencies; needs a network
+	ADVISORIES=required scripts/lint dependencies
+
+terraform: ## terraform/ by Terraform itself (init, validate, plan, test) and by Checkov
+	$(MAKE) test SERVICES="terraform checkov" PACKAGES="-p smartlog-tests" FEATURES= ARGS="--test terraform"
+
 fmt: ## formats the code
 	cargo fmt --all
 
@@ -60,6 +66,9 @@ bench: ## what the program reaches, one table, each limit measured beside it (do
 	SMARTLOG_BENCH_QUICK=$(QUICK) SMARTLOG_BENCH_ROUNDS=$(ROUNDS) SMARTLOG_BENCH_LOGS=$(LOGS) \
 	scripts/with-services $(or $(SERVICES),kafka postgres) -- cargo bench $(LOCKED) -p smartlog-benches $(BENCH)
 
+bench-compare: ## parsing, here against BASE (a commit): what became faster or slower, with confidence
+	scripts/bench-compare $(or $(BASE),origin/main)
+
 detect: ## how well it detects (docs/DETECTION.md): SET=tune|held-out|short, BASELINE=FILE, OUT=FILE, WORST=20, FORMAT=json; QUICK=1 for a try
 	cargo run --release --quiet $(LOCKED) -p smartlog-benches --bin detect -- --set $(or $(SET),held-out) --worst $(or $(WORST),0) \
 	$(if $(QUICK),--quick,--without-each) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),--out $(OUT)) $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
@@ -67,6 +76,19 @@ detect: ## how well it detects (docs/DETECTION.md): SET=tune|held-out|short, BAS
 bench-api: ## the API beside FastAPI over the same table (docs/BENCHMARKS.md); ROUNDS=1 for a try
 	cargo build --release --quiet $(LOCKED) --bin smartlog
 	ROUNDS=$(ROUNDS) scripts/with-services postgres -- benches/api/bench.py $(CARGO_TARGET_DIR)/release/smartlog
+
+image: ## the container image smartlog:local; TAG, and ARGS for docker build
+	docker build --tag $(or $(TAG),smartlog:local) $(ARGS) .
+
+dist: ## what a release consists of, in target/dist: archive, bill of materials, checksums; and target/image for `make image ARGS="--build-arg PROGRAM=prebuilt"`
+	rm -rf target/dist target/image
+	LIBZ_SYS_STATIC=1 CARGO_TARGET_DIR=target CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_STRIP=symbols \
+	cargo build --release $(LOCKED) -p smartlog --features s3,tls --bin smartlog
+	scripts/dist archive target/release/smartlog target/dist
+	scripts/dist lay target/release/smartlog target/image/$(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
+
+deploy-api: ## has the hosted API take the newest release: DEPLOY_HOOK (a URL, secret), API_URL, VERSION
+	scripts/deploy-api
 
 coverage: ## line coverage of the tests, as HTML in the build folder
 	scripts/coverage

@@ -183,6 +183,13 @@ fn a_broken_set_is_refused() {
     }
 }
 
+/// What smartlog is told on its command line.
+fn command_of(service: &Value) -> Vec<String> {
+    let command = strings(&service["command"]);
+    assert_eq!(command.first().map(String::as_str), Some("smartlog"), "the image has no entry point");
+    command[1..].to_vec()
+}
+
 /// Runs smartlog as a service of the set would, up to where its settings are judged.
 fn settings_of(arguments: &[String], variables: &BTreeMap<String, String>) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("a folder");
@@ -216,7 +223,7 @@ fn smartlog_understands_every_command_and_variable_that_the_set_gives_it() {
         let project = reader.compose(repository(), &variant(file)).expect(file);
         for (name, service) in ours(&project) {
             let variables = on_this_host(environment(service), &hosts);
-            let told = settings_of(&strings(&service["command"]), &variables);
+            let told = settings_of(&command_of(service), &variables);
             let told = told.unwrap_or_else(|error| panic!("{file}: {name} would not start: {error}"));
             assert!(told.contains("SMARTLOG_"), "{name}: its variables are heard: {told}");
             let check = strings(&service["healthcheck"]["test"]);
@@ -237,7 +244,7 @@ fn a_variable_that_smartlog_does_not_know_would_be_found() {
     let service = &project["services"]["generator"];
     let mut variables = environment(service);
     variables.insert("SMARTLOG_GENERATE_RAET".into(), "5".into());
-    let error = settings_of(&strings(&service["command"]), &variables).expect_err("refused");
+    let error = settings_of(&command_of(service), &variables).expect_err("refused");
     assert!(error.contains("did you mean") && error.contains("RATE"), "{error}");
 }
 
@@ -247,7 +254,7 @@ fn start(service: &Value, hosts: &Path, here: &[(&str, &str)]) -> Program {
     variables.extend(here.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let variables: Vec<(&str, &str)> =
         variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    Program::start_with(&strings(&service["command"]), &variables)
+    Program::start_with(&command_of(service), &variables)
 }
 
 /// Generator, dataflow (one process, or the two of `cluster`) and API of the set, on a broker with the set's settings.
