@@ -243,7 +243,10 @@ fn smartlog_understands_every_argument_and_variable_that_its_pods_give_it() {
             let folder = tempfile::tempdir().expect("a folder");
             let container = container(template);
             let mut command = Command::new(binary());
-            command.args(&strings(&container["command"])[1..]).arg("--show-config").current_dir(folder.path());
+            command
+                .args(&strings(&container["command"])[1..])
+                .arg("--show-config")
+                .current_dir(folder.path());
             command.env_clear().envs(variables(&objects, container, folder.path()));
             let output = command.output().expect("smartlog starts");
             let said = String::from_utf8_lossy(&output.stderr);
@@ -264,7 +267,9 @@ fn the_generator_can_be_added() {
     let objects = objects.as_array().expect("a list");
     refused(objects).expect("required above").expect("it conforms");
     assert_eq!(
-        strings(&container(&named(objects, "Deployment", "smartlog-generator")["spec"]["template"])["command"]),
+        strings(
+            &container(&named(objects, "Deployment", "smartlog-generator")["spec"]["template"])["command"]
+        ),
         ["smartlog", "generate"]
     );
 }
