@@ -27,7 +27,7 @@ export SERVICES LOCKED PACKAGES FEATURES
 test test-arm64 lint security docs bench bench-api bench-compare detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-arm64 lint security terraform fmt docs bench bench-api bench-compare detect coverage fuzz services services-stop services-selftest image dist deploy-api
+.PHONY: help demo build test test-arm64 lint security terraform fmt docs bench bench-api bench-compare detect coverage fuzz services services-stop services-selftest recording image dist deploy-api
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ detect: ## how well it detects (docs/DETECTION.md): SET=tune|held-out|short, BAS
 bench-api: ## the API beside FastAPI over the same table (docs/BENCHMARKS.md); ROUNDS=1 for a try
 	cargo build --release --quiet $(LOCKED) --bin smartlog
 	ROUNDS=$(ROUNDS) scripts/with-services postgres -- benches/api/bench.py $(CARGO_TARGET_DIR)/release/smartlog
+
+recording: ## docs/demo.gif and docs/demo.webm: the demo in a terminal and on its page, recorded while it runs
+	cargo build --release --quiet $(LOCKED) --bin smartlog
+	scripts/recording $(or $(CARGO_TARGET_DIR),target)/release/smartlog docs
 
 image: ## the container image smartlog:local; TAG, and ARGS for docker build
 	docker build --tag $(or $(TAG),smartlog:local) $(ARGS) .

@@ -2,7 +2,7 @@
 
 from .core import Service
 from .services.dynamodb import DynamoDB
-from .services.browser import Browser
+from .services.browser import Browser, Recorder
 from .services.composed import ComposedKafka, Zookeeper, ZookeeperKafka
 from .services.kafka import Kafka
 from .services.manifests import Actionlint, Dbt, Hadolint, Kubeconform, Manifests
@@ -38,6 +38,7 @@ SERVICES: tuple[Service, ...] = (
     Kcat(),
     Python(),
     Browser(),
+    Recorder(),
     Shellcheck(),
     Actionlint(),
     Hadolint(),

@@ -25,3 +25,15 @@ class Browser(core.Service):
 
     def _modules(self) -> Path:
         return install.npm("browser", PACKAGES)
+
+
+class Recorder(Browser):
+    """The same with what encodes pictures: for scripts/recording."""
+
+    name = "recorder"
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {f"RECORDER_{name}": value for name, value in super().env(home).items()}
+
+    def _modules(self) -> Path:
+        return install.npm("recorder", {**PACKAGES, "gifenc": "1.0.3", "pngjs": "7.0.0"})
