@@ -27,7 +27,7 @@ export SERVICES LOCKED PACKAGES FEATURES
 test test-arm64 lint security docs bench bench-api bench-compare detect coverage fuzz: export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-arm64 lint security terraform fmt docs bench bench-api bench-compare detect coverage fuzz services services-stop services-selftest recording image dist deploy-api
+.PHONY: help demo build test test-arm64 lint security terraform fmt docs bench bench-api bench-compare detect coverage fuzz services services-stop services-selftest diagrams recording image image-check dist deploy-api
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,12 +77,19 @@ bench-api: ## the API beside FastAPI over the same table (docs/BENCHMARKS.md); R
 	cargo build --release --quiet $(LOCKED) --bin smartlog
 	ROUNDS=$(ROUNDS) scripts/with-services postgres -- benches/api/bench.py $(CARGO_TARGET_DIR)/release/smartlog
 
+diagrams: ## the pictures of the documents, from docs/diagrams/*.dot
+	scripts/diagrams
+
 recording: ## docs/demo.gif and docs/demo.webm: the demo in a terminal and on its page, recorded while it runs
 	cargo build --release --quiet $(LOCKED) --bin smartlog
 	scripts/recording $(or $(CARGO_TARGET_DIR),target)/release/smartlog docs
 
 image: ## the container image smartlog:local; TAG, and ARGS for docker build
 	docker build --tag $(or $(TAG),smartlog:local) $(ARGS) .
+
+image-check: ## the image's last stages without Docker, by buildah on a Debian base, and smartlog run in it; needs root
+	CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target) cargo build --release --quiet $(LOCKED) -p smartlog --features s3,tls --bin smartlog
+	scripts/image-check $(or $(CARGO_TARGET_DIR),target)/release/smartlog
 
 dist: ## what a release consists of, in target/dist: archive, bill of materials, checksums; and target/image for `make image ARGS="--build-arg PROGRAM=prebuilt"`
 	rm -rf target/dist target/image

@@ -13,7 +13,7 @@ from .services.postgres import Postgres
 from .services.prometheus import Alertmanager, Prometheus
 from .services.redis import Redis
 from .services.terraform import Checkov, Terraform
-from .services.tools import CargoDeny, CargoLambda, Kcat, Python, Shellcheck, Tarpaulin
+from .services.tools import CargoDeny, CargoLambda, Graphviz, Kcat, Python, Shellcheck, Tarpaulin
 from .services.toxiproxy import Toxiproxy
 
 SERVICES: tuple[Service, ...] = (
@@ -39,6 +39,7 @@ SERVICES: tuple[Service, ...] = (
     Python(),
     Browser(),
     Recorder(),
+    Graphviz(),
     Shellcheck(),
     Actionlint(),
     Hadolint(),

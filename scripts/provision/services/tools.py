@@ -90,3 +90,15 @@ class Shellcheck(core.Service):
 
     def env(self, home: core.Home) -> dict[str, str]:
         return {"SHELLCHECK": str(install.program("shellcheck", "shellcheck"))}
+
+
+class Graphviz(core.Service):
+    """Draws the diagrams of the documents."""
+
+    name = "graphviz"
+
+    def install(self) -> None:
+        install.program("dot", "graphviz")
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {"GRAPHVIZ": str(install.program("dot", "graphviz"))}
