@@ -277,8 +277,8 @@ fn the_set_works(broker: &str, dataflows: &[&str]) {
     let mut programs: Vec<Program> = dataflows
         .iter()
         .map(|name| {
-            let (lake, models, spool) =
-                (path(&format!("{name}-lake")), path(&format!("{name}-models")), path(name));
+            // As in the set, processes of a cluster share them.
+            let (lake, models, spool) = (path("lake"), path("models"), path("spool"));
             let here = [
                 ("SMARTLOG_STORE_URL", url.as_str()),
                 ("SMARTLOG_EXPORT_TARGET", &lake),
