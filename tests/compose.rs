@@ -353,7 +353,9 @@ fn prometheus_and_alertmanager_take_their_files() {
     }
     let file = |path: &str| repository().join("compose").join(path);
     ran(Command::new("promtool").args(["check", "config"]).arg(file("prometheus/prometheus.yml")));
-    ran(Command::new("amtool").arg("check-config").arg(file("alertmanager/alertmanager.yml")));
+    ran(Command::new("amtool")
+        .arg("check-config")
+        .arg(repository().join("grafana/prometheus/alertmanager.yml")));
 }
 
 /// The options of a service, each with the part that names a folder or port of its container replaced.
@@ -413,7 +415,11 @@ fn prometheus_and_alertmanager_understand_their_options() {
         .arg(format!("--web.listen-address=127.0.0.1:{port}"));
     assert_eq!(answers(prometheus, port, "/-/healthy", &["localhost"]), [200]);
 
-    let (port, data, file) = (free_port(), here("alertmanager"), compose("alertmanager/alertmanager.yml"));
+    let (port, data, file) = (
+        free_port(),
+        here("alertmanager"),
+        repository().join("grafana/prometheus/alertmanager.yml").display().to_string(),
+    );
     let replaced =
         [("/etc/alertmanager/alertmanager.yml", file.as_str()), ("=/alertmanager", &format!("={data}"))];
     let mut alertmanager = Command::new("prometheus-alertmanager");

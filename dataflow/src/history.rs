@@ -132,7 +132,7 @@ pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<
         windows_file: None,
         begin,
         until_end: true,
-        scoring: Some(Scoring { lag: config.time.settings().max_lateness, tap: Some(tap) }),
+        scoring: Some(Scoring { lag: config.time.settings().max_lateness, tap }),
         ..job::from_config(config, None, Kept::default())?
     };
     let engine = Engine::start(job, runtime.handle(), Box::new(|_| {}))?;

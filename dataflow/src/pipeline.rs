@@ -138,9 +138,7 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             None => detected,
             Some(scoring) => {
                 let rows = feature_rows(seconds, ticks.clone(), scoring.lag);
-                if let Some(tap) = &scoring.tap {
-                    tapped(rows.clone(), Arc::clone(tap));
-                }
+                tapped(rows.clone(), Arc::clone(&scoring.tap));
                 score(
                     rows,
                     detected,

@@ -97,7 +97,7 @@ fn follow(
     let store = job.storage.as_ref().map(|storage| (storage.store.clone(), runtime.handle().clone()));
     let (follower, watch) = follow::follower(settings, store, Arc::clone(stop))?;
     job.models = Some(Box::new(|in_force: Vec<ModelSwap>| follower.start(&in_force)));
-    job.scoring = Some(Scoring { lag: 0, tap: Some(watch.memory.tap()) });
+    job.scoring = Some(Scoring { lag: 0, tap: watch.memory.tap() });
     let watch = Arc::new(watch);
     let woken = Arc::clone(&watch);
     runtime.spawn(async move {

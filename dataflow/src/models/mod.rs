@@ -26,12 +26,18 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 pub type Tap = Arc<dyn Fn(&mut Vec<FeatureRow>) + Send + Sync>;
 
 /// What the dataflow does with feature rows. Without it none are made.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Scoring {
     /// How long after they are final windows are taken, seconds: 0 to serve, `max_lateness` to train.
     pub lag: i64,
-    /// Who else wants the rows.
-    pub tap: Option<Tap>,
+    /// Who else wants the rows. There always is one: processes of a set must build the same dataflow, and only one learns.
+    pub tap: Tap,
+}
+
+impl Default for Scoring {
+    fn default() -> Self {
+        Scoring { lag: 0, tap: Arc::new(|_| ()) }
+    }
 }
 
 /// A bundle, as the dataflow asks it, and what its answers take.
