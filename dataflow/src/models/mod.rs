@@ -36,7 +36,7 @@ pub struct Scoring {
 
 impl Default for Scoring {
     fn default() -> Self {
-        Scoring { lag: 0, tap: Arc::new(|_| ()) }
+        Scoring { lag: 0, tap: Arc::new(|_: &mut Vec<FeatureRow>| ()) }
     }
 }
 
