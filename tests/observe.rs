@@ -202,9 +202,11 @@ fn fault_of(target: &Value, services: &[&str], watched: &mut Watched) -> Option<
 #[test]
 fn every_panel_shows_data_of_the_running_pipeline() {
     let Some(scene) = Scene::create(Kind::Postgres, "panels") else { return };
-    let Some(mut watched) = Watched::start(scene, &["--metrics-services", "3", "--workers", "2"]) else {
-        return;
-    };
+    let receiver = Receiver::start(|_, _| Reply::of(200));
+    let url = format!("oncall={}", receiver.url("/"));
+    let more =
+        ["--metrics-services", "3", "--workers", "2", "--alerts-hooks", "oncall=json", "--alerts-urls", &url];
+    let Some(mut watched) = Watched::start(scene, &more) else { return };
     // What the panels of anomalies and of the API rest on.
     watched.live_until_seen(r#"smartlog_episodes{status="open"} > 0"#);
     for path in ["/api/v1/anomalies", "/api/v1/metrics/hourly", "/nothing/here"] {

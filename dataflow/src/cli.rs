@@ -171,6 +171,9 @@ pub struct DoctorArgs {
     /// Look at AWS instead: identity, bucket, its notification, function, tables and budget
     #[arg(long)]
     pub aws: bool,
+    /// Send a made-up alert by each webhook of alerts.hooks, and say what became of it
+    #[arg(long)]
+    pub send_test_alert: bool,
 }
 
 /// What `smartlog analyze` reads.
@@ -356,6 +359,7 @@ impl Command {
                 "store",
                 "export",
                 "cloud",
+                "alerts",
                 "engine",
                 "windows",
                 "parse",
@@ -428,6 +432,7 @@ impl Command {
                 "store",
                 "export",
                 "cloud",
+                "alerts",
                 "api",
                 "metrics",
                 "engine",

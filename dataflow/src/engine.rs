@@ -18,6 +18,7 @@ use smartlog_operators::score::ModelOrder;
 use smartlog_schema::commit::Snapshot;
 use smartlog_schema::model::ModelSwap;
 use smartlog_schema::position::Positions;
+use smartlog_sinks::alerts::{self, AlertsConfig, Hooks};
 use smartlog_sinks::parquet::{self, ExportConfig};
 use smartlog_sinks::{CancellationToken, Health, LogSinkEntry, SinkError, StateStore, StoreConfig};
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ pub struct Job {
     /// `None`: logs are never too old.
     pub retention: Option<Duration>,
     pub storage: Option<Storage>,
+    /// Whom to tell of episodes; needs the store.
+    pub alerts: Option<AlertsConfig>,
     pub windows_file: Option<(PathBuf, i64)>,
     /// What to begin with where the store is empty.
     pub warm_up: Option<Snapshot>,
@@ -92,6 +95,7 @@ pub struct Gauges {
     pub store: Health,
     pub lanes: Vec<lanes::Watched>,
     pub meters: Meters,
+    pub hooks: Hooks,
 }
 
 impl Gauges {
@@ -157,6 +161,18 @@ fn keep_days(
     Some((stop, runtime.spawn(kept)))
 }
 
+/// Tells people of what is in the store; cancelled, it goes on at the next start.
+fn keep_telling(
+    runtime: &tokio::runtime::Handle,
+    storage: &Storage,
+    alerts: &AlertsConfig,
+    hooks: &Hooks,
+) -> Keeping {
+    let stop = CancellationToken::new();
+    let told = alerts::keep(alerts.clone(), storage.store.clone(), hooks.clone(), stop.clone());
+    (stop, runtime.spawn(told))
+}
+
 /// A running pipeline.
 pub struct Engine {
     guards: WorkerGuards<()>,
@@ -168,7 +184,7 @@ pub struct Engine {
     runtime: tokio::runtime::Handle,
     /// Ends the notes on lanes when it is dropped, and what they end with.
     noting: Option<Noting>,
-    keeping: Option<Keeping>,
+    keeping: Vec<Keeping>,
 }
 
 impl Engine {
@@ -185,6 +201,7 @@ impl Engine {
             store_health: Health::new(),
             watermark_us: Arc::default(),
             meters: Meters::new(job.metrics_services),
+            hooks: job.alerts.as_ref().map(Hooks::new).unwrap_or_default(),
             threads: Vec::new(),
         };
         let leads = job.cluster.as_ref().is_none_or(|cluster| cluster.process == 0);
@@ -195,7 +212,7 @@ impl Engine {
         let parser = Arc::new(job.parser);
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
         let leading = job.storage.as_ref().filter(|_| leads);
-        let keeping = leading.and_then(|storage| keep_days(runtime, storage, &starting.cancel));
+        let keeping = leading.map(|storage| starting.keep_beside(storage, job.alerts.as_ref()));
         let (mut lanes, mut noting) = (Vec::new(), None);
         if let Some(storage) = job.storage.as_ref().filter(|storage| !storage.log_sinks.is_empty()) {
             lanes =
@@ -247,7 +264,7 @@ impl Engine {
             gauges,
             runtime: runtime.clone(),
             noting,
-            keeping,
+            keeping: keeping.unwrap_or_default(),
         })
     }
 
@@ -290,7 +307,7 @@ impl Engine {
         for thread in threads {
             panicked |= thread.join().is_err();
         }
-        if let Some((stop, kept)) = keeping {
+        for (stop, kept) in keeping {
             stop.cancel();
             panicked |= wait(&runtime, kept).is_err();
         }
@@ -317,6 +334,7 @@ struct Starting<'a> {
     store_health: Health,
     watermark_us: Arc<AtomicI64>,
     meters: Meters,
+    hooks: Hooks,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -332,14 +350,23 @@ impl Starting<'_> {
         if let Some(storage) = &job.storage {
             let (opened, snapshot, sinks) = open(storage, self.runtime, &self.store_health, &self.cancel)?;
             self.meters.episodes.restore(&snapshot.episodes);
+            if job.alerts.is_some() {
+                wait(self.runtime, alerts::begin(&storage.store, self.cancel.clone()))?;
+            }
             (store, found) = (Some(opened), (snapshot, sinks));
             self.runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
         }
-        let observer = advertising(&job.sources, following(&self.meters, observer));
+        let observer = advertising(&job.sources, following(&self.meters, &self.hooks, observer));
         let fail = sink_failure(&self.failure, "committing");
         let committing = committer::start(self.mailbox.clone(), self.runtime.clone(), store, observer, fail)?;
         self.threads.push(committing);
         Ok(found)
+    }
+
+    /// Starts what goes on beside the pipeline: the days of the export, and telling people.
+    fn keep_beside(&self, storage: &Storage, alerts: Option<&AlertsConfig>) -> Vec<Keeping> {
+        let telling = alerts.map(|to| keep_telling(self.runtime, storage, to, &self.hooks));
+        keep_days(self.runtime, storage, &self.cancel).into_iter().chain(telling).collect()
     }
 
     fn gauges(&self, pace: &Pace, lanes: Vec<lanes::Watched>) -> Gauges {
@@ -351,6 +378,7 @@ impl Starting<'_> {
             store: self.store_health.clone(),
             lanes,
             meters: self.meters.clone(),
+            hooks: self.hooks.clone(),
         }
     }
 
@@ -424,11 +452,14 @@ fn advertising(sources: &Sources, mut observer: Observer) -> Observer {
     })
 }
 
-/// Counts what becomes of episodes, besides `observer`.
-fn following(meters: &Meters, mut observer: Observer) -> Observer {
-    let episodes = meters.episodes.clone();
+/// Counts what becomes of episodes, and has it told, besides `observer`.
+fn following(meters: &Meters, hooks: &Hooks, mut observer: Observer) -> Observer {
+    let (episodes, hooks) = (meters.episodes.clone(), hooks.clone());
     Box::new(move |commit| {
         episodes.observe(commit);
+        if !commit.episodes.is_empty() {
+            hooks.wake();
+        }
         observer(commit);
     })
 }

@@ -12,6 +12,7 @@
 //! A new log sink is one file that implements [`LogSink`] and one line where the program lists its [`LogSinkEntry`]s.
 
 mod admin;
+pub mod alerts;
 #[cfg(feature = "s3")]
 pub mod aws;
 mod config;

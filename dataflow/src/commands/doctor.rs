@@ -1,10 +1,12 @@
-//! `smartlog doctor`: checks each configured dependency, says what is wrong and how to mend it. Changes nothing.
+//! `smartlog doctor`: checks each configured dependency, says what is wrong and how to mend it. Changes nothing; sends a test
+//! alert where that is asked for.
 //!
 //! ```text
-//!   settings ──▶ store ──positions──▶ kafka (reach, topics, lag) ──▶ host (disk, files, clock, ports) ──▶ report
-//!       └─ with --aws: identity, bucket, notification, function, tables, budget instead ───────────────────▲
+//!   settings ──▶ store ──positions──▶ kafka (reach, topics, lag) ──▶ host (disk, files, clock, ports) ──▶ alerts ──▶ report
+//!       └─ with --aws: identity, bucket, notification, function, tables, budget instead ─────────────────────────────▲
 //! ```
 
+mod alerts;
 mod aws;
 mod host;
 mod kafka;
@@ -61,14 +63,15 @@ impl Check {
     }
 }
 
-/// Runs every check and prints the report. A refused configuration is the first finding, and ends it.
+/// Runs every check and prints the report. A refused configuration is the first finding, and ends it. Where that
+/// is asked for, each webhook is sent a made-up alert.
 ///
 /// # Errors
 /// When the report cannot be written.
 pub fn run(loaded: Result<Loaded, ConfigError>, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let (checks, format, refused) = match &loaded {
         Ok(loaded) if args.aws => (aws::checks(&loaded.config)?, loaded.config.output.format, false),
-        Ok(loaded) => (checks(loaded)?, loaded.config.output.format, false),
+        Ok(loaded) => (checks(loaded, args.send_test_alert)?, loaded.config.output.format, false),
         Err(refusal) => (vec![refused(refusal)], OutputFormat::Table, true),
     };
     let mut out = io::stdout().lock();
@@ -89,13 +92,14 @@ fn refused(refusal: &ConfigError) -> Check {
     Check::failed("settings", problems.join("; "), "mend the settings first: the other checks rest on them")
 }
 
-fn checks(loaded: &Loaded) -> anyhow::Result<Vec<Check>> {
+fn checks(loaded: &Loaded, send_test_alert: bool) -> anyhow::Result<Vec<Check>> {
     let config: &Config = &loaded.config;
     let mut checks = vec![Check::ok("settings", told_origins(loaded))];
     let (of_store, positions) = store::checks(config)?;
     checks.extend(of_store);
     checks.extend(kafka::checks(config, positions.as_deref()));
     checks.extend(host::checks(config));
+    checks.extend(alerts::checks(config, send_test_alert)?);
     Ok(checks)
 }
 

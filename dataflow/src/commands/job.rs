@@ -31,6 +31,7 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>, kept: Kept) -> any
         // What is not kept cannot be too old.
         retention: keeps_logs.then_some(config.time.retention),
         storage,
+        alerts: None,
         windows_file: config.windows.out.clone().map(|path| (path, whole_seconds(config.windows.hop))),
         warm_up: None,
         scoring: None,

@@ -27,6 +27,10 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     }
     let runtime = job::runtime()?;
     let mut job = job::from_config(config, cluster, kept(config, &runtime))?;
+    job.alerts = config.alerts_config()?;
+    if job.alerts.is_some() && job.storage.is_none() {
+        tracing::warn!("nobody is told of episodes: alerts go by way of the store, and store.url is none");
+    }
     let models_stop = Arc::<AtomicBool>::default();
     let follower = follow(config, &mut job, &runtime, &models_stop)?;
     tracing::info!("smartlog {} starts: {} workers", env!("CARGO_PKG_VERSION"), job.workers);

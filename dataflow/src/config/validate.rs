@@ -37,6 +37,7 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     store(&config.store, &mut refusals);
     export(config, &mut refusals);
     cloud(config, &mut refusals);
+    alerts(&config.alerts, &mut refusals);
     detection(&config.detection, &mut refusals);
     models(&config.models, &mut refusals);
     serving(config, &mut refusals);
@@ -63,6 +64,39 @@ fn cloud(config: &Config, refusals: &mut Refusals) {
     ] {
         require(refusals, !name.trim().is_empty(), key, format_args!("empty; Terraform makes {usual}"));
     }
+}
+
+/// What can be told before the files with the addresses are read; the rest is refused when they were.
+fn alerts(alerts: &Alerts, refusals: &mut Refusals) {
+    for name in alerts.hooks.keys() {
+        let has_address = alerts.urls.get(name).is_some() || alerts.url_files.contains_key(name);
+        require(
+            refusals,
+            has_address,
+            "alerts.hooks",
+            format_args!("`{name}` has no address; name a file that holds it in alerts.url_files"),
+        );
+    }
+    for name in alerts.urls.names().chain(alerts.url_files.keys().map(String::as_str)) {
+        require(
+            refusals,
+            alerts.hooks.contains_key(name),
+            "alerts.hooks",
+            format_args!("an address is given for `{name}`, which is no hook; say what it understands"),
+        );
+    }
+    require(
+        refusals,
+        !alerts.timeout.is_zero() && alerts.timeout <= Duration::from_secs(300),
+        "alerts.timeout",
+        format_args!("{:?}; must be more than nothing and 5 minutes at most", alerts.timeout),
+    );
+    require(
+        refusals,
+        alerts.group_wait <= Duration::from_secs(600),
+        "alerts.group_wait",
+        format_args!("{:?}; 10 minutes at most", alerts.group_wait),
+    );
 }
 
 fn export(config: &Config, refusals: &mut Refusals) {
@@ -511,6 +545,22 @@ pub(super) fn read_secrets(config: &mut Config, uses: &dyn Fn(&str) -> bool) -> 
                 Err(message) => refusals
                     .push(Refusal { key: "kafka.property_files", message: format!("`{name}`: {message}") }),
             }
+        }
+    }
+    if uses("alerts") {
+        let mut unread = 0;
+        for (name, path) in &config.alerts.url_files {
+            match read_secret(path) {
+                Ok(url) => config.alerts.urls.set(name, url),
+                Err(message) => {
+                    unread += 1;
+                    refusals
+                        .push(Refusal { key: "alerts.url_files", message: format!("`{name}`: {message}") });
+                }
+            }
+        }
+        if let (0, Err((key, message))) = (unread, config.alerts.config()) {
+            refusals.push(Refusal { key, message });
         }
     }
     refusals

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use smartlog_operators::sums::Sums;
 use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::position::TopicPartition;
+use smartlog_sinks::alerts::{self, HookState};
 use smartlog_sinks::{Health, State};
 use std::fmt;
 use std::sync::Arc;
@@ -43,7 +44,8 @@ impl Collector for Pipeline {
         self.queues(&mut page)?;
         self.lanes(&mut page)?;
         self.stores(&mut page)?;
-        self.models(&mut page)
+        self.models(&mut page)?;
+        self.alerts(&mut page)
     }
 }
 
@@ -193,6 +195,39 @@ impl Pipeline {
             histograms(Health::durations),
         )?;
         page.histograms("sink_commit_rows", "Rows that one transaction wrote", histograms(Health::sizes))
+    }
+
+    /// The webhooks that people are told by.
+    fn alerts(&self, page: &mut Page<'_>) -> fmt::Result {
+        let hooks = &self.gauges.hooks.states;
+        let gauges = |read: fn(&HookState) -> f64| {
+            hooks.iter().map(move |hook| ([("hook", hook.name.clone())], read(hook)))
+        };
+        let counters = |read: fn(&HookState) -> &AtomicU64| {
+            hooks.iter().map(move |hook| ([("hook", hook.name.clone())], count(read(hook))))
+        };
+        let up = |hook: &HookState| f64::from(u8::from(hook.is_up.load(Ordering::Relaxed)));
+        page.gauges("alert_hook_up", "Whether the hook took the last message", gauges(up))?;
+        let pending = |hook: &HookState| hook.pending.load(Ordering::Relaxed) as f64;
+        page.gauges("alerts_pending", "Alerts that wait to be taken", gauges(pending))?;
+        let limit = |_: &HookState| alerts::MOST_PENDING as f64;
+        page.gauges("alerts_pending_limit", "Alerts that may wait; more are dropped", gauges(limit))?;
+        let oldest = |hook: &HookState| match hook.oldest_us.load(Ordering::Relaxed) {
+            0 => 0.0,
+            since => (Timestamp::now().as_microsecond() - since) as f64 / 1e6,
+        };
+        page.gauges("alerts_oldest_seconds", "For how long the oldest of them has waited", gauges(oldest))?;
+        page.counters("alert_messages", "Messages that were taken", counters(|hook| &hook.sent))?;
+        page.counters(
+            "alert_failures",
+            "Attempts that failed and were made again",
+            counters(|hook| &hook.failures),
+        )?;
+        page.counters(
+            "alerts_dropped",
+            "Alerts that were refused for good, or found no room",
+            counters(|hook| &hook.dropped),
+        )
     }
 
     fn models(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -270,3 +270,25 @@ CREATE TABLE model_status (
     models     JSON        NOT NULL,
     updated_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
+
+-- What webhooks are told: docs/ALERTS.md. Times are microseconds of the wall clock.
+CREATE TABLE alert_outbox (
+    id           BIGSERIAL PRIMARY KEY,
+    hook         TEXT    NOT NULL,
+    event_seq    BIGINT  NOT NULL,
+    anomaly_id   BIGINT  NOT NULL,
+    phase        TEXT    NOT NULL,
+    severity     TEXT    NOT NULL,
+    status       TEXT    NOT NULL,
+    due_us       BIGINT  NOT NULL,
+    notice       TEXT    NOT NULL,
+    message_key  TEXT,
+    external_ref TEXT,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    last_error   TEXT,
+    created_us   BIGINT  NOT NULL,
+    sent_us      BIGINT,
+    UNIQUE (hook, event_seq)
+);
+CREATE INDEX idx_alert_outbox_pending ON alert_outbox (hook, id) WHERE status = 'pending';
+CREATE INDEX idx_alert_outbox_anomaly_id ON alert_outbox (anomaly_id);

@@ -253,3 +253,25 @@ CREATE TABLE model_status (
     models     TEXT    NOT NULL,
     updated_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT, WITHOUT ROWID;
+
+-- What webhooks are told: docs/ALERTS.md. Times are microseconds of the wall clock.
+CREATE TABLE alert_outbox (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    hook         TEXT    NOT NULL,
+    event_seq    INTEGER NOT NULL,
+    anomaly_id   INTEGER NOT NULL,
+    phase        TEXT    NOT NULL,
+    severity     TEXT    NOT NULL,
+    status       TEXT    NOT NULL,
+    due_us       INTEGER NOT NULL,
+    notice       TEXT    NOT NULL,
+    message_key  TEXT,
+    external_ref TEXT,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    last_error   TEXT,
+    created_us   INTEGER NOT NULL,
+    sent_us      INTEGER,
+    UNIQUE (hook, event_seq)
+);
+CREATE INDEX idx_alert_outbox_pending ON alert_outbox (hook, id) WHERE status = 'pending';
+CREATE INDEX idx_alert_outbox_anomaly_id ON alert_outbox (anomaly_id);

@@ -5,6 +5,7 @@
 //! docs/CONFIGURATION.md are derived from it (see [`super::options`]). `x-flag` gives a short flag beside the
 //! one that follows from the key, `x-form` what a value looks like.
 
+mod alerts;
 mod api;
 mod cloud;
 mod detection;
@@ -18,6 +19,7 @@ mod store;
 mod time;
 mod traffic;
 
+pub use alerts::{Alerts, HookUrls, Loudness};
 pub use api::{Api, ApiLimits};
 pub use cloud::{Account, Cloud};
 pub use detection::{Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolumeSpike};
@@ -58,6 +60,8 @@ pub struct Config {
     pub export: Export,
     /// What there is on AWS beside the bucket, and what it costs.
     pub cloud: Cloud,
+    /// Who is told of episodes, by webhooks.
+    pub alerts: Alerts,
     /// The windows as a file, for other programs.
     pub windows: Windows,
     /// When something counts as trouble.
