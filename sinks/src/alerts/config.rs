@@ -34,8 +34,15 @@ pub struct HookConfig {
 
 impl HookConfig {
     /// # Errors
-    /// When the format is not known, or the URL is none.
+    /// When the name is no word, the format is not known, or the URL is none.
     pub fn new(name: &str, format: &str, url: &str) -> Result<Self, InvalidAlerts> {
+        // It becomes part of a header and of labels.
+        let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(is_word) {
+            let message =
+                format!("`{name}` is no name for a hook: letters, digits, `-`, `_` and `.` make one");
+            return Err(InvalidAlerts(message));
+        }
         let known = FORMATS.iter().find(|known| known.name == format);
         let format = known.ok_or_else(|| {
             let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
@@ -206,6 +213,10 @@ mod tests {
         }
         let refused = HookConfig::new("a", "pager", "http://h/").expect_err("no such format").to_string();
         assert!(refused.contains("slack") && refused.contains("alertmanager"), "{refused}");
+        for name in ["", "on call", "ü", "a\nb"] {
+            let refused = HookConfig::new(name, "json", "http://h/").expect_err(name).to_string();
+            assert!(refused.contains("no name for a hook"), "{refused}");
+        }
         let refused = HookConfig::new("a", "json", "canary").expect_err("no URL").to_string();
         assert!(!refused.contains("canary"), "{refused}");
     }

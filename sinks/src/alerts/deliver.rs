@@ -71,7 +71,8 @@ pub(super) async fn run(
     let mut deliverer = match Tables::new(&store, patience) {
         Ok(tables) => Deliverer {
             limit: RateLimit::new(config.rate_per_minute, Timestamp::now()),
-            pipeline: store.pipeline.clone(),
+            // A header takes no other characters.
+            pipeline: store.pipeline.replace(|c: char| !c.is_ascii_graphic(), "_"),
             tables,
             hook,
             config,

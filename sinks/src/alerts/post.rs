@@ -33,15 +33,6 @@ pub(super) async fn post(request: Request, key: &str, timeout: Duration) -> Outc
 }
 
 fn attempt(request: &Request, key: &str, timeout: Duration) -> Outcome {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(timeout))
-        .http_status_as_error(false)
-        // A hook that has moved is to be set anew: its secret is not carried to wherever an answer points.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("smartlog/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let agent: ureq::Agent = config.into();
     let built = ureq::http::Request::builder()
         .method(request.method)
         .uri(&request.url)
@@ -49,7 +40,7 @@ fn attempt(request: &Request, key: &str, timeout: Duration) -> Outcome {
         .header("idempotency-key", key)
         .body(request.body.to_string());
     let Ok(built) = built else { return Outcome::Refused("its URL cannot be read".into()) };
-    match agent.run(built) {
+    match agent(timeout).run(built) {
         Ok(mut answer) => {
             let header = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
             let wait = header.and_then(|value| retry_after(value, Timestamp::now())).map(|w| w.min(PATIENCE));
@@ -60,6 +51,27 @@ fn attempt(request: &Request, key: &str, timeout: Duration) -> Outcome {
         }
         Err(fault) => Outcome::Later { wait: None, found: in_words(&fault, timeout) },
     }
+}
+
+/// The client of one attempt.
+fn agent(timeout: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        // A hook that has moved is to be set anew: its secret is not carried to wherever an answer points.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("smartlog/", env!("CARGO_PKG_VERSION")));
+    #[cfg(feature = "tls")]
+    let config = config.tls_config(by_openssl());
+    config.build().into()
+}
+
+/// The client takes neither OpenSSL nor the roots of the system unless it is told to.
+#[cfg(feature = "tls")]
+fn by_openssl() -> ureq::tls::TlsConfig {
+    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+    TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build()
 }
 
 fn judge(status: u16, answer: String, wait: Option<Duration>, url: &str) -> Outcome {
