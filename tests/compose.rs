@@ -18,14 +18,15 @@ use std::time::Duration;
 /// Long: the machine may be busy with other things.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The file that each variant is started with, and what then runs beside or in place of the plain set.
-const VARIANTS: [(&str, &[&str], &[&str]); 4] = [
+const VARIANTS: [(&str, &[&str], &[&str]); 5] = [
     ("redpanda.env", &["redpanda"], &["kafka"]),
     ("zookeeper.env", &["zookeeper", "kafka-zookeeper"], &["kafka"]),
     ("cluster.env", &["dataflow-0", "dataflow-1"], &["dataflow"]),
+    ("elk.env", &["opensearch", "opensearch-dashboards", "opensearch-setup", "vector"], &[]),
     ("aws.env", &["minio", "dynamodb", "aws-setup"], &[]),
 ];
 /// Services that end by themselves, or that answer nobody.
-const WITHOUT_HEALTH: [&str; 3] = ["migrate", "aws-setup", "generator"];
+const WITHOUT_HEALTH: [&str; 5] = ["migrate", "aws-setup", "opensearch-setup", "generator", "vector"];
 
 fn variant(file: &str) -> BTreeMap<String, String> {
     variables_of(&repository().join("compose").join(file))
