@@ -272,6 +272,6 @@ CREATE TABLE alert_outbox (
     created_us   INTEGER NOT NULL,
     sent_us      INTEGER,
     UNIQUE (hook, event_seq)
-);
+) STRICT;
 CREATE INDEX idx_alert_outbox_pending ON alert_outbox (hook, id) WHERE status = 'pending';
 CREATE INDEX idx_alert_outbox_anomaly_id ON alert_outbox (anomaly_id);
