@@ -137,18 +137,22 @@ export function subjectName() {
   return view.service && (names.includes(view.service) ? view.service : names.length === 1 ? names[0] : "");
 }
 
-let lastLook = 0, lastSlow = 0, waiting = null;
+let lastLook = 0, lastSlow = 0, waiting = null, reading = false, again = false;
 export function look() {
-  if (waiting || view.paused) return;
+  if (view.paused) return;
+  if (reading) again = true; // what is being read may be older than what is to be seen
+  if (waiting) return;
   waiting = setTimeout(async () => {
     lastLook = performance.now();
+    reading = true;
     try {
       [view.services, view.status] = await Promise.all([read("/api/v1/services?per_page=1000"), read("/api/v1/status")]);
       if (view.link === "stale") view.link = "live";
       if (lastLook - lastSlow > HOURLY_GAP_MS || !view.hourly) { lastSlow = lastLook; await readSlowly(); }
     } catch { if (view.link === "live") view.link = "stale"; }
-    waiting = null;
+    [waiting, reading] = [null, false];
     redraw();
+    if (again) { again = false; look(); }
   }, Math.max(0, lastLook + MIN_GAP_MS - performance.now()));
 }
 export function lookAnew() { lastSlow = 0; lastLook = 0; look(); }

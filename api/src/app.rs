@@ -10,6 +10,7 @@ use crate::routes::{Answer, Call, ROUTES, Route, json, page};
 use crate::serving::edge;
 use crate::serving::limiter::Limiter;
 use crate::serving::{http_metrics::HttpMetrics, negotiate};
+use crate::shared::Shared;
 use crate::store::{Opinion, Revision, RevisionGate, Row, Sql, Store, StoreError};
 use crate::{MetricsSource, StartError, openapi};
 use axum::Router;
@@ -48,6 +49,8 @@ pub struct App {
     pub source: Arc<dyn MetricsSource>,
     pub tokens: Tokens,
     pub rate_limiter: Option<Limiter>,
+    /// Redis, where there is one.
+    pub shared: Option<Arc<Shared>>,
     /// `/openapi.json`, made once.
     pub openapi: Kept,
     /// Ends the streams when the server stops.
@@ -59,16 +62,22 @@ impl App {
         if let Some(strange) = config.cors_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(StartError::Origin(strange.clone()));
         }
+        let shared = config.redis.as_ref().map(Shared::new).transpose().map_err(StartError::Redis)?;
+        let mut metrics = HttpMetrics::new();
+        if let Some(shared) = &shared {
+            metrics.count_failures_of_redis(&shared.failures);
+        }
         Ok(Arc::new(App {
             store: Store::new(&config)?,
             gate: RevisionGate::default(),
             answers: Answers::new(config.cache_bytes),
             totals: Cache::new(MAX_TOTALS),
             feed: Feed::new(),
-            metrics: HttpMetrics::new(),
+            metrics,
             source,
             tokens: Tokens::new(config.tokens.clone()),
-            rate_limiter: config.rate_limit.map(Limiter::new),
+            rate_limiter: config.rate_limit.map(|limit| Limiter::new(limit, shared.clone())),
+            shared,
             openapi: Kept::new(openapi::document()),
             stopping: CancellationToken::new(),
             config,
@@ -198,10 +207,13 @@ async fn json_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, 
     }
 }
 
-/// Answers from the cache, or reads and keeps.
+/// Answers from the cache, or reads and keeps; where nothing is to be kept, reads.
 async fn kept(route: &'static Route, call: Call, read: crate::routes::ReadFn) -> Result<Response, Problem> {
     let app = Arc::clone(&call.app);
     let headers = call.headers.clone();
+    if app.config.cache_bytes == 0 {
+        return Ok(json(&headers, &Kept::new(read(call).await?)));
+    }
     let revision = app.revision().await?;
     let key = (route.path, format!("{}|{}", call.path.join("/"), call.params.canonical()), revision);
     let metrics = &app.metrics;

@@ -2,6 +2,7 @@
 
 use crate::auth::Token;
 use crate::costs::CloudCosts;
+use crate::shared::RedisConfig;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,10 +31,12 @@ pub struct ApiConfig {
     /// Whether to listen on an address that other machines reach without asking for a token. Say yes only behind
     /// something that asks who is there.
     pub allow_public: bool,
-    /// Memory for answers kept until the store changes, bytes.
+    /// Memory for answers kept until the store changes, bytes; with 0 each request reads for itself.
     pub cache_bytes: u64,
     /// What the estimate of costs takes for granted where a request does not say otherwise.
     pub cloud: CloudCosts,
+    /// What processes share; `None`: each goes by the store alone.
+    pub redis: Option<RedisConfig>,
 }
 
 impl ApiConfig {
@@ -52,6 +55,7 @@ impl ApiConfig {
             allow_public: false,
             cache_bytes: 32 * 1024 * 1024,
             cloud: CloudCosts::default(),
+            redis: None,
         }
     }
 }

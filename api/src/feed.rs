@@ -2,21 +2,28 @@
 //!
 //! ```text
 //!   anomaly_events ──▶ run(): every 250 ms, only while somebody listens ──▶ broadcast (bounded) ──▶ subscriber
-//!         ▲                                                                                            │
+//!         ▲               ▲                                                                            │
+//!         │               └ Redis, where there is one: at once, and the store is asked once a second   │
 //!         └──────── replay after `Last-Event-ID`, or when a subscriber fell behind the broadcast ◀─────┘
 //! ```
+//! What Redis leaves out, or brings late or not at all, comes from the store.
 //! `seq` is gapless and in commit order, so a subscriber that knows its last `seq` misses nothing and sees nothing twice.
 
 use crate::app::App;
 use crate::routes::anomalies::Anomaly;
+use crate::serving::http_metrics::Source;
+use crate::shared::Tail;
 use crate::store::{Arg, Row, Sql, StoreError};
 use bytes::Bytes;
 use jiff::Timestamp;
+use redis::streams::StreamId;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use smartlog_schema::live::{Field, seq_of};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -28,6 +35,9 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 const BACKLOG: usize = 1_024;
 /// Events read at once.
 pub const BATCH: i64 = 500;
+/// So often in a row the store knows what Redis has not told, before Redis is left out of account, and for how long.
+const STRIKES: u32 = 2;
+const LEFT_OUT: Duration = Duration::from_secs(10);
 
 /// The data of one event of the stream.
 #[derive(Debug, Serialize, ToSchema)]
@@ -131,7 +141,7 @@ fn changes_sql(app: &App, seq: i64) -> Sql {
 fn rendered(row: &Row) -> Result<Rendered, StoreError> {
     let anomaly_id = row.get(4)?;
     let episode: Box<RawValue> = row.get(7)?;
-    let change = Change {
+    render(Change {
         seq: row.get(0)?,
         kind: row.get(1)?,
         reason: row.get(2)?,
@@ -140,11 +150,39 @@ fn rendered(row: &Row) -> Result<Rendered, StoreError> {
         revision: row.get(5)?,
         status: row.get(6)?,
         anomaly: Anomaly::from_event(anomaly_id, episode.get(), row.get(8)?, row.get(9)?),
-    };
+    })
+}
+
+/// The change that an entry in Redis holds; `None` for what this version cannot read, which the store is asked for.
+fn published(entry: &StreamId) -> Option<Rendered> {
+    let text = |field: Field| entry.get::<String>(field.as_str());
+    let number = |field: Field| entry.get::<i64>(field.as_str());
+    let time = |field: Field| number(field).and_then(crate::time::from_micros);
+    let anomaly_id = number(Field::AnomalyId)?;
+    let (episode, feedback) = (text(Field::Episode)?, text(Field::Feedback));
+    render(Change {
+        seq: seq_of(&entry.id)?,
+        kind: text(Field::Kind)?,
+        reason: text(Field::Reason),
+        clock: time(Field::Clock)?,
+        anomaly_id,
+        revision: number(Field::Revision)?,
+        status: text(Field::Status)?,
+        anomaly: Anomaly::from_event(anomaly_id, &episode, time(Field::CreatedAt)?, feedback),
+    })
+    .ok()
+}
+
+fn render(change: Change) -> Result<Rendered, StoreError> {
     let data = serde_json::to_vec(&change).map_err(|e| StoreError::Mismatch(e.to_string()))?;
     let (service, anomaly_type, severity) =
         change.anomaly.map_or((None, None, None), |a| (a.service, Some(a.anomaly_type), a.severity));
     Ok(Rendered { seq: change.seq, service, anomaly_type, severity, data: data.into() })
+}
+
+/// A change, when it is the one that is expected.
+fn in_place((change, expected): (Rendered, i64)) -> Option<Rendered> {
+    (change.seq == expected).then_some(change)
 }
 
 /// Polls while somebody listens, until `stop`.
@@ -155,15 +193,24 @@ pub async fn run(app: Arc<App>, stop: CancellationToken) {
 async fn poll(app: &App) {
     loop {
         app.feed.joined.notified().await;
-        let clock_told = tokio::time::Instant::now();
-        let mut poller = Poller { app, seq: None, told: None, clock: None, clock_told };
+        let mut poller = Poller {
+            app,
+            seq: None,
+            told: None,
+            clock: None,
+            clock_told: Instant::now(),
+            tail: None,
+            has_heard_redis: false,
+            strikes: 0,
+            left_out_until: None,
+        };
         while app.feed.is_heard() {
             // Failures are noted where they happen; subscribers learn that what they see may be stale.
             if poller.step().await.is_err() {
                 let _ = app.feed.sender.send(Message::Stale);
                 tokio::time::sleep(CLOCK_INTERVAL).await;
             }
-            tokio::time::sleep(POLL_INTERVAL).await;
+            poller.wait().await;
         }
     }
 }
@@ -175,7 +222,14 @@ struct Poller<'a> {
     /// The newest feedback that was sent; `None` before the first look.
     told: Option<i64>,
     clock: Option<Bytes>,
-    clock_told: tokio::time::Instant,
+    clock_told: Instant,
+    /// Redis, once the store has told which store it is.
+    tail: Option<Tail>,
+    /// Whether Redis was listened to for as long as it was to be, before this look at the store.
+    has_heard_redis: bool,
+    /// How often in a row the store knew what Redis had not told.
+    strikes: u32,
+    left_out_until: Option<Instant>,
 }
 
 impl Poller<'_> {
@@ -187,9 +241,12 @@ impl Poller<'_> {
         loop {
             let changes = changes_after(self.app, last).await?;
             let is_all = (changes.len() as i64) < BATCH;
+            if std::mem::take(&mut self.has_heard_redis) && !changes.is_empty() {
+                self.strike();
+            }
             for change in changes {
                 last = change.seq;
-                self.send(Message::Change(change));
+                self.tell(change, "store");
             }
             self.seq = Some(last);
             if is_all {
@@ -199,10 +256,66 @@ impl Poller<'_> {
         self.tell_clock().await
     }
 
-    async fn find_place(&self) -> Result<i64, StoreError> {
+    async fn find_place(&mut self) -> Result<i64, StoreError> {
         let newest = newest_seq(self.app).await?;
+        self.tail = None;
+        if let Some(shared) = &self.app.shared {
+            let sql = "select identity from pipeline_state order by pipeline limit 1";
+            let rows = self.app.fetch(self.app.store.sql(sql)).await?;
+            let identity: Option<String> = rows.first().map(|row| row.get(0)).transpose()?;
+            self.tail = identity.map(|identity| Tail::new(Arc::clone(shared), &identity));
+        }
         self.send(Message::Newest(newest));
         Ok(newest)
+    }
+
+    /// Until the store is to be asked again; what Redis tells meanwhile is told at once.
+    async fn wait(&mut self) {
+        let is_left_out = self.left_out_until.is_some_and(|until| until > Instant::now());
+        let tail = if is_left_out { None } else { self.tail.take() };
+        let (Some(mut tail), Some(last)) = (tail, self.seq) else {
+            return tokio::time::sleep(POLL_INTERVAL).await;
+        };
+        self.has_heard_redis = self.listen(&mut tail, last).await;
+        self.tail = Some(tail);
+        if !self.has_heard_redis {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Tells what Redis has behind `last`, until it is time to look at the clock; `false` when it is away, or when what comes next
+    /// is not in it: that has the store.
+    async fn listen(&mut self, tail: &mut Tail, mut last: i64) -> bool {
+        let until = self.clock_told + CLOCK_INTERVAL;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let Some(entries) = tail.behind(last, left).await else { return false };
+            let next: Vec<Rendered> =
+                entries.iter().map_while(published).zip(last + 1..).map_while(in_place).collect();
+            let is_all = next.len() == entries.len();
+            for change in next {
+                last = change.seq;
+                self.strikes = 0;
+                self.tell(Arc::new(change), "redis");
+            }
+            self.seq = Some(last);
+            if !is_all {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn strike(&mut self) {
+        self.strikes += 1;
+        if self.strikes >= STRIKES {
+            self.strikes = 0;
+            self.left_out_until = Some(Instant::now() + LEFT_OUT);
+        }
+    }
+
+    fn tell(&self, change: Arc<Rendered>, source: &'static str) {
+        self.app.metrics.changes.get_or_create(&Source { source }).inc();
+        self.send(Message::Change(change));
     }
 
     /// That nobody listens is no fault: the loop around ends.
@@ -246,7 +359,7 @@ impl Poller<'_> {
             self.seq = None;
         }
         let json = Bytes::from(serde_json::to_vec(&now).map_err(|e| StoreError::Mismatch(e.to_string()))?);
-        self.clock_told = tokio::time::Instant::now();
+        self.clock_told = Instant::now();
         if self.clock.as_ref() != Some(&json) {
             self.clock = Some(json.clone());
             self.send(Message::Clock(json));

@@ -1,5 +1,5 @@
-//! REST API and live page over what the dataflow has materialised. Reads the state store and nothing else, so it runs
-//! in the dataflow's process or beside it, in any number.
+//! REST API and live page over what the dataflow has materialised. Reads the state store and, where configured,
+//! Redis, so it runs in the dataflow's process or beside it, in any number.
 //!
 //! ```text
 //!   browser, curl, Prometheus
@@ -11,6 +11,7 @@
 //!   cache.rs   answers kept until the store's revision changes
 //!        │
 //!   store/     SQLite file or PostgreSQL, read-only ◀── feed.rs: one poller of anomaly_events for all streams
+//!   shared.rs  Redis, where there is one ◀──────────────┘
 //! ```
 //!
 //! To add a route: write `routes/NAME.rs` with a `pub const ROUTE: Route`, and add its line to
@@ -31,6 +32,7 @@ mod params;
 mod problem;
 pub mod routes;
 mod serving;
+mod shared;
 mod store;
 mod time;
 
@@ -39,6 +41,7 @@ pub use config::{ApiConfig, InvalidStoreUrl, Limits, RateLimit, StoreUrl};
 pub use costs::CloudCosts;
 pub use exposition::expose;
 pub use problem::Problem;
+pub use shared::RedisConfig;
 pub use store::StoreError;
 
 use app::App;
@@ -72,6 +75,8 @@ pub enum StartError {
     Public(SocketAddr),
     #[error("{0:?} is not a web origin such as https://ops.example.org, nor *")]
     Origin(String),
+    #[error("redis.url cannot be understood: {0}")]
+    Redis(redis::RedisError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{Bench, CLOCK_US, SECOND, Seeded, Server};
+use common::{Bench, CLOCK_US, HOUR, MINUTE, SECOND, Seeded, Server};
 use smartlog_api::{Scope, Token};
 use smartlog_test_services::Service;
-use std::io::{BufRead, BufReader, Write};
+use smartlog_test_services::script::Script;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::block_in_place;
 
@@ -27,6 +27,7 @@ scenarios!(
     filter: Stage::seeded(),
     reconnect: Stage::seeded(),
     empty: Stage::empty(),
+    busy: Stage::busy(),
     token: Stage::guarded(),
     accessible: Stage::seeded(),
 );
@@ -51,6 +52,33 @@ impl Stage {
 
     async fn seeded() -> Stage {
         Self::on(Self::bench().await, None).await
+    }
+
+    /// 200 services with 15 minutes of seconds and a day of hours, an open anomaly each.
+    async fn busy() -> Stage {
+        let bench = Bench::sqlite().await;
+        bench.seed_pipeline().await;
+        let services = "services(n) as (select 0 union all select n + 1 from services where n < 199)";
+        let name = "printf('service-%03d', n)";
+        let (first, hour) = (CLOCK_US / SECOND - 899, CLOCK_US - 30 * MINUTE);
+        let insert = Seeded::INSERT;
+        bench
+            .execute(&format!(
+                "begin;
+                 with recursive {services}, seconds(s) as (select 0 union all select s + 1 from seconds where s < 899)
+                 insert into window_state (second, service, logs, errors, message_chars)
+                 select {first} + s, {name}, 1 + (s * 7 + n) % 5, (s + n) % 40 = 0, 80 from services, seconds;
+                 with recursive {services}, hours(h) as (select 0 union all select h + 1 from hours where h < 30)
+                 insert into hourly_metrics (hour, service, log_count, error_count, anomaly_count)
+                 select {hour} - h * {HOUR}, {name}, 9000 + n + h, 200, 0 from services, hours;
+                 with recursive {services} {insert}
+                 select '1' || printf('%03d', n), {CLOCK_US} - n * {SECOND}, 'error_rate_spike', {name}, 'high', 'so', 0.15, 0.05, '1',
+                 {CLOCK_US} - n * {SECOND}, {CLOCK_US}, null, 'open', 1, 0.01, 0.2, 0.5, '{{}}', '{{}}', {CLOCK_US} - n * {SECOND} from services;
+                 commit",
+                insert = insert.trim_end_matches("values "),
+            ))
+            .await;
+        Self::on(bench, None).await
     }
 
     async fn guarded() -> Stage {
@@ -95,6 +123,17 @@ impl Stage {
                 self.bench_now().execute(&format!("update pipeline_state set updated_at = {now}")).await;
                 String::new()
             }
+            ["move"] => {
+                let now = "cast(unixepoch('subsec') * 1000000 as integer)";
+                self.bench_now()
+                    .execute(&format!(
+                        "begin; insert into window_state select (select clock_us from pipeline_state) / {SECOND} + 1, service,
+                         abs(random()) % 9, abs(random()) % 2, 80 from (select distinct service from hourly_metrics);
+                         update pipeline_state set clock_us = clock_us + {SECOND}, updated_at = {now}; commit"
+                    ))
+                    .await;
+                String::new()
+            }
             ["stop"] => {
                 self.bench = Some(self.server.take().expect("it runs").stop().await);
                 String::new()
@@ -136,39 +175,16 @@ impl Stage {
 
 /// Runs one scenario of the script to its end.
 async fn play(browser: &Service, scenario: &str, mut stage: Stage) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/page.mjs");
-    let address = format!("http://{}", stage.address);
-    // The script ends by itself when something takes too long, and so ends this test.
-    let mut child = Command::new(browser.variable("NODE"))
-        .args([script, &address, &browser.variable("MODULES"), &browser.address(), scenario])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("node starts");
-    let done = converse(&mut child, &mut stage).await;
-    let status = block_in_place(|| child.wait()).expect("node ends");
-    assert!(done && status.success(), "{scenario}: {status}; what was wrong stands above");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/page.mjs");
+    let mut script = Script::start(browser, &script, &format!("http://{}", stage.address), scenario);
+    while let Some(asked) = block_in_place(|| script.asked()) {
+        let answer = stage.answer(&asked).await;
+        script.answer(&answer);
+    }
+    block_in_place(|| script.end());
     if let Some(server) = stage.server {
         server.end().await;
     }
-}
-
-/// Answers until the script says that it is done, or ends without.
-async fn converse(child: &mut Child, stage: &mut Stage) -> bool {
-    let mut input = child.stdin.take().expect("a pipe");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    while let Some(line) = block_in_place(|| lines.next()) {
-        let line = line.expect("text");
-        if let Some(asked) = line.strip_prefix("ASK ") {
-            let answer = stage.answer(asked).await;
-            writeln!(input, "{answer}").expect("the script listens");
-        } else if line == "DONE" {
-            return true;
-        } else {
-            let _ = writeln!(std::io::stderr(), "{line}");
-        }
-    }
-    false
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use crate::committer::{self, Mailbox, Observer, wait};
 use crate::coordinator::{self, Begin, Brief};
+use crate::followers::Followers;
 use crate::lanes::{self, Opening};
 use crate::metrics::Meters;
 use crate::models::Scoring;
@@ -20,7 +21,9 @@ use smartlog_schema::model::ModelSwap;
 use smartlog_schema::position::Positions;
 use smartlog_sinks::alerts::{self, AlertsConfig, Hooks};
 use smartlog_sinks::parquet::{self, ExportConfig};
-use smartlog_sinks::{CancellationToken, Health, LogSinkEntry, SinkError, StateStore, StoreConfig};
+use smartlog_sinks::{
+    CancellationToken, EventSinkEntry, Health, LogSinkEntry, SinkError, StateStore, StoreConfig,
+};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -49,6 +52,8 @@ pub struct Storage {
     pub store: StoreConfig,
     /// Where every log is kept as well.
     pub log_sinks: Vec<LogSinkEntry>,
+    /// What follows the store and publishes what was committed.
+    pub event_sinks: Vec<EventSinkEntry>,
     /// What one of them exports to, whose days are kept beside it.
     pub export: Option<ExportConfig>,
 }
@@ -96,13 +101,16 @@ pub struct Gauges {
     pub lanes: Vec<lanes::Watched>,
     pub meters: Meters,
     pub hooks: Hooks,
+    /// Of each event sink, by its name.
+    pub followers: Vec<(&'static str, Health)>,
 }
 
 impl Gauges {
-    /// The health of the state store, under `store_name`, and of each worker's log sinks.
+    /// The health of the state store, under `store_name`, of each worker's log sinks, and of the event sinks.
     pub fn sinks<'a>(&'a self, store_name: &str) -> Vec<(String, &'a Health)> {
         let lanes = self.lanes.iter().map(|lane| (lane.state.name(), &lane.health));
-        std::iter::once((store_name.to_owned(), &self.store)).chain(lanes).collect()
+        let followers = self.followers.iter().map(|(name, health)| ((*name).to_owned(), health));
+        std::iter::once((store_name.to_owned(), &self.store)).chain(lanes).chain(followers).collect()
     }
 
     /// Records that were read and that some log sink was not handed yet; the most of any sink.
@@ -185,6 +193,7 @@ pub struct Engine {
     /// Ends the notes on lanes when it is dropped, and what they end with.
     noting: Option<Noting>,
     keeping: Vec<Keeping>,
+    followers: Followers,
 }
 
 impl Engine {
@@ -193,17 +202,7 @@ impl Engine {
     /// # Errors
     /// What keeps it from starting: the store, a file, an address that is taken.
     pub fn start(job: Job, runtime: &tokio::runtime::Handle, observer: Observer) -> anyhow::Result<Self> {
-        let mut starting = Starting {
-            runtime,
-            failure: Failure::default(),
-            cancel: CancellationToken::new(),
-            mailbox: Mailbox::default(),
-            store_health: Health::new(),
-            watermark_us: Arc::default(),
-            meters: Meters::new(job.metrics_services),
-            hooks: job.alerts.as_ref().map(Hooks::new).unwrap_or_default(),
-            threads: Vec::new(),
-        };
+        let mut starting = Starting::new(runtime, &job);
         let leads = job.cluster.as_ref().is_none_or(|cluster| cluster.process == 0);
         let pace = pace(&job, Arc::clone(&starting.failure.stop));
         let (mut snapshot, sinks) =
@@ -238,7 +237,7 @@ impl Engine {
             }
         }
         let gauges = starting.gauges(&pace, lanes);
-        let Starting { failure, cancel, mailbox, watermark_us, meters, threads, .. } = starting;
+        let Starting { failure, cancel, mailbox, watermark_us, meters, threads, followers, .. } = starting;
         let blueprint = Blueprint {
             sources: job.sources,
             parser,
@@ -265,6 +264,7 @@ impl Engine {
             runtime: runtime.clone(),
             noting,
             keeping: keeping.unwrap_or_default(),
+            followers,
         })
     }
 
@@ -283,7 +283,8 @@ impl Engine {
     /// # Errors
     /// The first thing that went wrong.
     pub fn join(self, grace: Duration) -> anyhow::Result<()> {
-        let Engine { guards, threads, failure, cancel, mailbox, runtime, noting, keeping, .. } = self;
+        let Engine { guards, threads, failure, cancel, mailbox, runtime, noting, keeping, followers, .. } =
+            self;
         let (stop, patience) = (Arc::clone(&failure.stop), cancel.clone());
         let done = Arc::new(AtomicBool::new(false));
         let finished = Arc::clone(&done);
@@ -311,6 +312,7 @@ impl Engine {
             stop.cancel();
             panicked |= wait(&runtime, kept).is_err();
         }
+        panicked |= !wait(&runtime, followers.end());
         if let Some((done, notes)) = noting {
             drop(done);
             panicked |= wait(&runtime, notes).is_err();
@@ -336,9 +338,25 @@ struct Starting<'a> {
     meters: Meters,
     hooks: Hooks,
     threads: Vec<JoinHandle<()>>,
+    followers: Followers,
 }
 
-impl Starting<'_> {
+impl<'a> Starting<'a> {
+    fn new(runtime: &'a tokio::runtime::Handle, job: &Job) -> Self {
+        Starting {
+            runtime,
+            failure: Failure::default(),
+            cancel: CancellationToken::new(),
+            mailbox: Mailbox::default(),
+            store_health: Health::new(),
+            watermark_us: Arc::default(),
+            meters: Meters::new(job.metrics_services),
+            hooks: job.alerts.as_ref().map(Hooks::new).unwrap_or_default(),
+            threads: Vec::new(),
+            followers: Followers::default(),
+        }
+    }
+
     /// Starts what commits, and retention. Returns what the store holds, and where each log sink stands.
     fn keep_state(
         &mut self,
@@ -355,8 +373,10 @@ impl Starting<'_> {
             }
             (store, found) = (Some(opened), (snapshot, sinks));
             self.runtime.spawn(retention::keep(storage.store.clone(), Arc::clone(&pace.clock_us)));
+            self.followers = Followers::start(self.runtime, &storage.event_sinks)?;
         }
         let observer = advertising(&job.sources, following(&self.meters, &self.hooks, observer));
+        let observer = self.followers.waking(observer);
         let fail = sink_failure(&self.failure, "committing");
         let committing = committer::start(self.mailbox.clone(), self.runtime.clone(), store, observer, fail)?;
         self.threads.push(committing);
@@ -379,6 +399,7 @@ impl Starting<'_> {
             lanes,
             meters: self.meters.clone(),
             hooks: self.hooks.clone(),
+            followers: self.followers.health.clone(),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod config;
 mod coordinator;
 mod demo;
 pub mod engine;
+mod followers;
 pub mod history;
 mod lanes;
 pub mod logging;

@@ -13,11 +13,13 @@
 //! | [`anomaly`] | episodes, their states, and what happened to them |
 //! | [`model`] | which model was in force, and what it said |
 //! | [`commit`] | all that one closed epoch changes, and the snapshot a restart begins with |
+//! | [`live`] | names of what is published for readers that follow along |
 
 pub mod anomaly;
 pub mod commit;
 pub mod dead_letter;
 pub mod level;
+pub mod live;
 pub mod log;
 pub mod model;
 pub mod position;

@@ -13,7 +13,7 @@ from .services.postgres import Postgres
 from .services.prometheus import Alertmanager, Prometheus
 from .services.redis import Redis
 from .services.terraform import Checkov, Terraform
-from .services.tools import CargoDeny, CargoLambda, Graphviz, Kcat, Python, Shellcheck, Tarpaulin
+from .services.tools import CargoDeny, CargoLambda, Graphviz, Kcat, Python, Schemathesis, Shellcheck, Tarpaulin
 from .services.toxiproxy import Toxiproxy
 
 SERVICES: tuple[Service, ...] = (
@@ -40,6 +40,7 @@ SERVICES: tuple[Service, ...] = (
     Browser(),
     Recorder(),
     Graphviz(),
+    Schemathesis(),
     Shellcheck(),
     Actionlint(),
     Hadolint(),
@@ -52,5 +53,5 @@ SERVICES: tuple[Service, ...] = (
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
     "browser", "kafkacompose", "zookeeper", "kafkazookeeper", "prometheus", "alertmanager", "redis", "manifests", "kubeconform",
-    "dbt",
+    "dbt", "schemathesis",
 )

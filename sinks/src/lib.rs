@@ -1,15 +1,18 @@
-//! Where results go. Two kinds of sink, each with its own resume position stored in the transaction of its data:
+//! Where results go. Two kinds of sink, each with its own resume position stored in the transaction of its
+//! data, and a third that follows them:
 //!
 //! ```text
 //!   closed epochs ──▶ StateStore   aggregates, episodes, clock, positions     (one per pipeline, under a lease)
 //!   log batches   ──▶ LogSink      every log and dead letter                   (one per worker and sink)
+//!   the store     ──▶ EventSink    publishes what was committed                (one per pipeline and sink)
 //! ```
 //!
 //! What makes it exactly once (docs/decisions/002-fencing.md): a position moves in the transaction of its data, by
 //! compare-and-set; a start waits out what a killed predecessor may still have under way; and after a lost
 //! connection the stored position, not the lost answer, says whether the transaction went through.
 //!
-//! A new log sink is one file that implements [`LogSink`] and one line where the program lists its [`LogSinkEntry`]s.
+//! A new log sink is one file that implements [`LogSink`] and one line where the program lists its [`LogSinkEntry`]s; a new
+//! event sink one that implements [`EventSink`] and a line with its [`EventSinkEntry`].
 
 mod admin;
 pub mod alerts;
@@ -20,20 +23,24 @@ mod database;
 mod dead_letter;
 mod episode;
 mod error;
+mod follow;
 mod health;
 mod plan;
 mod retry;
 
 pub mod parquet;
 mod postgres;
+mod redis;
 mod sqlite;
 
+pub use self::redis::{RedisConfig, probe_redis};
 pub use admin::{
     Counts, LaneState, StoredPosition, Survey, accept_topic, anomaly_intervals, counts, expire, forget,
     migrate, note_lanes, positions, read_logs, retention_cuts, set_model_status, set_start, survey,
 };
 pub use config::StoreConfig;
 pub use error::{Fault, SinkError};
+pub use follow::{EventSink, Wake, follow};
 pub use health::{Health, State};
 pub use tokio_util::sync::CancellationToken;
 
@@ -113,27 +120,53 @@ pub fn state_store(
     })
 }
 
-/// Opens a log sink for one worker.
-type Open = dyn Fn(Health, CancellationToken) -> Result<Box<dyn LogSink>, SinkError> + Send + Sync;
+/// Opens a sink.
+type Open<S> = dyn Fn(Health, CancellationToken) -> Result<Box<S>, SinkError> + Send + Sync;
 
-/// A log sink that is wanted, and how to open it: every worker opens one for the partitions that it reads. Each entry
-/// has positions of its own, and is read on for by itself when it falls behind; none waits for another.
-#[derive(Clone)]
-pub struct LogSinkEntry {
-    /// The name under which its positions are stored ([`LogSink::name`]).
+/// A sink that is wanted, and how to open it.
+pub struct SinkEntry<S: ?Sized> {
+    /// What it is called; for a log sink also where its positions are stored ([`LogSink::name`]).
     pub name: &'static str,
-    open: Arc<Open>,
+    open: Arc<Open<S>>,
+}
+
+/// Every worker opens one for the partitions that it reads. Each entry has positions of its own, and is read on for by
+/// itself when it falls behind; none waits for another.
+pub type LogSinkEntry = SinkEntry<dyn LogSink>;
+/// The process that commits opens one.
+pub type EventSinkEntry = SinkEntry<dyn EventSink>;
+
+impl<S: ?Sized> SinkEntry<S> {
+    /// `open` connects nothing; that is left to the sink's first work.
+    pub fn new(
+        name: &'static str,
+        open: impl Fn(Health, CancellationToken) -> Result<Box<S>, SinkError> + Send + Sync + 'static,
+    ) -> Self {
+        SinkEntry { name, open: Arc::new(open) }
+    }
+
+    /// One more of it.
+    ///
+    /// # Errors
+    /// [`SinkError::Fatal`] when its configuration cannot be understood.
+    pub fn open(&self, health: Health, cancel: CancellationToken) -> Result<Box<S>, SinkError> {
+        (self.open)(health, cancel)
+    }
+}
+
+impl<S: ?Sized> Clone for SinkEntry<S> {
+    fn clone(&self) -> Self {
+        SinkEntry { name: self.name, open: Arc::clone(&self.open) }
+    }
+}
+
+impl<S: ?Sized> std::fmt::Debug for SinkEntry<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SinkEntry").field(&self.name).finish()
+    }
 }
 
 impl LogSinkEntry {
-    /// `open` connects nothing; that is left to [`LogSink::resume`].
-    pub fn new(
-        name: &'static str,
-        open: impl Fn(Health, CancellationToken) -> Result<Box<dyn LogSink>, SinkError> + Send + Sync + 'static,
-    ) -> Self {
-        LogSinkEntry { name, open: Arc::new(open) }
-    }
-
     /// The tables `logs` and `dead_letters` of the store itself.
     pub fn of_store(config: &StoreConfig) -> Self {
         let config = config.clone();
@@ -147,19 +180,15 @@ impl LogSinkEntry {
             Ok(parquet_sink(&export, &store, health, cancel))
         })
     }
-
-    /// One more of it.
-    ///
-    /// # Errors
-    /// [`SinkError::Fatal`] when its configuration cannot be understood.
-    pub fn open(&self, health: Health, cancel: CancellationToken) -> Result<Box<dyn LogSink>, SinkError> {
-        (self.open)(health, cancel)
-    }
 }
 
-impl std::fmt::Debug for LogSinkEntry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LogSinkEntry").field(&self.name).finish()
+impl EventSinkEntry {
+    /// Changes of anomalies and current windows, in Redis.
+    pub fn redis(config: RedisConfig, store: &StoreConfig) -> Self {
+        let store = store.clone();
+        EventSinkEntry::new("redis", move |health, cancel| {
+            Ok(Box::new(redis::Redis::new(config.clone(), &store, health, cancel)?))
+        })
     }
 }
 

@@ -21,8 +21,8 @@ pub const ROUTE: Route = Route {
     operation: "getHealth",
     tag: "health",
     summary: "Health with dependencies",
-    about: "`ok`; `degraded`: answers are given, but the pipeline has not committed for 30 s or never ran; `down` \
-            (with status 503): the store cannot be read. Answers within a second.",
+    about: "`ok`; `degraded`: answers are given, but the pipeline has not committed for 30 s or never ran, or Redis, \
+            where one is configured, does not answer; `down` (with status 503): the store cannot be read. Answers within a second.",
     params: &[],
     path_params: &[],
     produces: JSON,
@@ -79,6 +79,17 @@ struct Health {
 struct Dependencies {
     store: StoreHealth,
     pipeline: PipelineHealth,
+    /// Where one is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis: Option<RedisHealth>,
+}
+
+/// What several API processes share; nothing rests on it.
+#[derive(Debug, Serialize, ToSchema)]
+struct RedisHealth {
+    /// `ok` or `down`.
+    #[schema(example = "ok")]
+    status: &'static str,
 }
 
 /// The state store.
@@ -111,20 +122,26 @@ struct PipelineHealth {
 
 async fn health(app: &App) -> Result<Response, Problem> {
     let began = Instant::now();
-    let last_commit = last_commit(app).await;
+    let (last_commit, redis) = tokio::join!(last_commit(app), redis(app));
     let latency_ms = (began.elapsed().as_secs_f64() * 1e5).round() / 1e2;
     let kind = app.store.name();
     let detail = last_commit.as_ref().err().map(describe);
     let store_status = if detail.is_none() { "ok" } else { "down" };
     let store = StoreHealth { status: store_status, kind, latency_ms, detail };
     let pipeline = pipeline(last_commit);
+    let has_redis = redis.as_ref().is_none_or(|redis| redis.status == "ok");
     let (status, code) = match (store.status, pipeline.status) {
         ("down", _) => ("down", StatusCode::SERVICE_UNAVAILABLE),
-        (_, "ok") => ("ok", StatusCode::OK),
+        (_, "ok") if has_redis => ("ok", StatusCode::OK),
         _ => ("degraded", StatusCode::OK),
     };
     let version = env!("CARGO_PKG_VERSION");
-    fresh(code, &Health { status, version, dependencies: Dependencies { store, pipeline } })
+    fresh(code, &Health { status, version, dependencies: Dependencies { store, pipeline, redis } })
+}
+
+async fn redis(app: &App) -> Option<RedisHealth> {
+    let is_up = app.shared.as_ref()?.ping().await;
+    Some(RedisHealth { status: if is_up { "ok" } else { "down" } })
 }
 
 async fn ready(app: &App) -> Result<Response, Problem> {

@@ -37,7 +37,11 @@ pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next)
     let route = route(&request).map_or("unmatched", |route| route.path);
     let (method, uri) = (request.method().clone(), request.uri().clone());
 
-    let admitted = admit(&app, &request, peer);
+    let identified = app.tokens.caller(request.headers());
+    let admitted = match within_rate(&app, &identified, peer).await {
+        Ok(()) => permitted(&app, &request, identified),
+        Err(problem) => Err(problem),
+    };
     let caller = admitted.as_ref().ok().and_then(|caller| caller.as_ref().map(|caller| caller.name.clone()));
     let mut response = match admitted {
         Ok(caller) => {
@@ -66,14 +70,18 @@ pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next)
     response
 }
 
-/// Refuses what must not reach a route; who asks, where tokens are asked for. Each token has a rate limit of its own, and
-/// so has each address that sends none, or a wrong one.
-fn admit(app: &App, request: &Request, peer: Option<Peer>) -> Result<Option<Caller>, Problem> {
-    let identified = app.tokens.caller(request.headers());
+/// Who asks, where tokens are asked for, or what is wrong with the token.
+type Identified = Result<Option<Caller>, Problem>;
+
+/// Each token has a rate limit of its own, and so has each address that sends none, or a wrong one.
+async fn within_rate(app: &App, identified: &Identified, peer: Option<Peer>) -> Result<(), Problem> {
+    let (Some(limiter), Some(Peer(address))) = (&app.rate_limiter, peer) else { return Ok(()) };
     let caller = identified.as_ref().ok().and_then(Option::as_ref);
-    if let (Some(limiter), Some(Peer(address))) = (&app.rate_limiter, peer) {
-        limiter.admit(&Key::of(caller, address.ip()))?;
-    }
+    limiter.admit(&Key::of(caller, address.ip())).await
+}
+
+/// Refuses what must not reach a route.
+fn permitted(app: &App, request: &Request, identified: Identified) -> Identified {
     if let Some(scope) = route(request).and_then(Route::scope).filter(|_| request.method() != Method::OPTIONS)
     {
         let caller = identified?;

@@ -35,6 +35,14 @@ pub struct HttpMetrics {
     pub cache_hits: Counter,
     pub cache_misses: Counter,
     pub store_failures: Counter,
+    /// Changes sent to the stream, by where they were learnt.
+    pub changes: Family<Source, Counter>,
+}
+
+/// Where a change was learnt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Source {
+    pub source: &'static str,
 }
 
 impl HttpMetrics {
@@ -44,7 +52,7 @@ impl HttpMetrics {
         let connections = Connections::default();
         let (subscribers, cache_hits, cache_misses) =
             (Gauge::default(), Counter::default(), Counter::default());
-        let store_failures = Counter::default();
+        let (store_failures, changes) = (Counter::default(), Family::<Source, Counter>::default());
         let mut root = Registry::with_prefix("smartlog");
         let api = root.sub_registry_with_prefix("api");
         api.register("requests", "Requests answered, by route, method and status", answered.clone());
@@ -60,6 +68,8 @@ impl HttpMetrics {
         api.register("cache_hits", "Answers that were kept from before", cache_hits.clone());
         api.register("cache_misses", "Answers that had to be read from the store", cache_misses.clone());
         api.register("store_failures", "Statements that the store did not answer", store_failures.clone());
+        let about = "Changes of anomalies that were told to the stream, by where they were learnt";
+        api.register("stream_changes", about, changes.clone());
         HttpMetrics {
             registry: root,
             answered,
@@ -69,7 +79,14 @@ impl HttpMetrics {
             cache_hits,
             cache_misses,
             store_failures,
+            changes,
         }
+    }
+
+    /// Shows `failures` too.
+    pub fn count_failures_of_redis(&mut self, failures: &Counter) {
+        let about = "Questions that Redis did not answer";
+        self.registry.register("api_redis_failures", about, failures.clone());
     }
 
     /// Counts one answered request.

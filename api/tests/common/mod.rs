@@ -1,6 +1,8 @@
 //! One bench for both stores: a database of its own, seeded by plain SQL, and the real server on a free port.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod redis;
+
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{HeaderMap, Request, Response, StatusCode};
@@ -27,10 +29,11 @@ pub const TYPES: [&str; 5] =
 pub const SEVERITIES: [&str; 4] = ["low", "medium", "high", "critical"];
 pub const STATUSES: [&str; 5] = ["provisional", "open", "resolved", "expired", "retracted"];
 
-/// A store with the tables of the migrations.
+/// A store with the tables of the migrations; clones are of the same one.
+#[derive(Clone)]
 pub struct Bench {
     pub url: StoreUrl,
-    kind: Kind,
+    kind: Arc<Kind>,
 }
 
 enum Kind {
@@ -62,7 +65,7 @@ impl Bench {
     /// The file does not exist yet.
     pub fn empty_sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Bench { url: StoreUrl::Sqlite(folder.path().join("state.db")), kind: Kind::Sqlite(folder) }
+        Bench { url: StoreUrl::Sqlite(folder.path().join("state.db")), kind: Arc::new(Kind::Sqlite(folder)) }
     }
 
     /// A new database on the server of `SMARTLOG_TEST_POSTGRES`; `None` when the user said to go without.
@@ -75,12 +78,15 @@ impl Bench {
     /// The database does not exist yet.
     pub fn empty_postgres() -> Option<Self> {
         let database = Database::reserve()?;
-        Some(Bench { url: StoreUrl::Postgres(database.url.clone()), kind: Kind::Postgres(database) })
+        Some(Bench {
+            url: StoreUrl::Postgres(database.url.clone()),
+            kind: Arc::new(Kind::Postgres(database)),
+        })
     }
 
     /// Makes the database and its tables.
     pub async fn create(&self) {
-        match &self.kind {
+        match &*self.kind {
             Kind::Sqlite(_) => {
                 self.execute("pragma journal_mode = wal").await;
                 self.execute(&migrations("sqlite")).await;
@@ -94,12 +100,12 @@ impl Bench {
     }
 
     pub fn is_postgres(&self) -> bool {
-        matches!(self.kind, Kind::Postgres(_))
+        matches!(*self.kind, Kind::Postgres(_))
     }
 
     /// A time column's value in SQL.
     pub fn at(&self, micros: i64) -> String {
-        match self.kind {
+        match *self.kind {
             Kind::Sqlite(_) => micros.to_string(),
             Kind::Postgres(_) => format!("timestamptz 'epoch' + {micros} * interval '1 microsecond'"),
         }
@@ -118,7 +124,7 @@ impl Bench {
     }
 
     pub fn database(&self) -> &Database {
-        match &self.kind {
+        match &*self.kind {
             Kind::Postgres(database) => database,
             Kind::Sqlite(_) => panic!("it is SQLite"),
         }
@@ -136,6 +142,17 @@ impl Bench {
             StoreUrl::Postgres(url) => {
                 connect(url).await.query(sql, &[]).await.expect(sql).iter().map(|row| row.get(0)).collect()
             }
+        }
+    }
+
+    /// The one text that `sql` selects.
+    pub async fn text(&self, sql: &str) -> String {
+        match &self.url {
+            StoreUrl::Sqlite(file) => {
+                let connection = rusqlite::Connection::open(file).expect("the file");
+                connection.query_row(sql, [], |row| row.get(0)).expect(sql)
+            }
+            StoreUrl::Postgres(url) => connect(url).await.query_one(sql, &[]).await.expect(sql).get(0),
         }
     }
 
@@ -361,7 +378,7 @@ impl Server {
     pub async fn end(mut self) {
         self.stop.cancel();
         self.task.take().expect("it ran").await.expect("the server ends well");
-        if let Kind::Postgres(database) = &self.bench.kind {
+        if let Kind::Postgres(database) = &*self.bench.kind {
             database.remove().await;
         }
     }

@@ -1,39 +1,14 @@
 // What a user does with the live page, in a real browser. Run by ../page.rs, which serves the page and does what is
 // asked on standard output: `ask("commit 501")` has it commit an anomaly, as the dataflow does.
 import { readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
 import { strict as assert } from "node:assert";
-import { pathToFileURL } from "node:url";
+import { ask, expect, ids, modules, open as openPage, play, row, says } from "../../../tests/services/browser.mjs";
 
-const [base, modules, executablePath, scenario] = process.argv.slice(2);
-const { chromium } = (await import(pathToFileURL(`${modules}/playwright-core/index.js`))).default;
 const axeSource = readFileSync(`${modules}/axe-core/axe.min.js`, "utf8");
-const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-async function ask(words) {
-  process.stdout.write(`ASK ${words}\n`);
-  const { value, done } = await answers.next();
-  assert(!done, `nobody answered "${words}"`);
-  return value;
-}
-
-setTimeout(() => { console.log("the scenario takes longer than 150 s"); process.exit(1); }, 150_000);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
-const faults = [];
-let expectFaults = false;
-async function open(path, options = {}) {
+async function open(path, options) {
   await ask("tick"); // a pipeline that stands still is told to be stalled
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, timezoneId: "Asia/Tokyo", ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
-  page.on("console", (message) => { if (message.type() === "error" && !expectFaults) faults.push(message.text()); });
-  page.on("response", (response) => { if (response.status() >= 400 && !expectFaults) faults.push(`${response.status()} ${response.url()}`); });
-  page.on("pageerror", (error) => faults.push(error.stack));
-  await page.goto(base + path);
-  return page;
+  return openPage(path, options);
 }
-const says = (page, selector, words) => page.locator(selector).filter({ hasText: words }).first().waitFor();
-const row = (page, id) => page.locator(`.row[data-id="${id}"]`);
-const ids = (page) => page.locator(".row").evaluateAll((rows) => rows.map((row) => Number(row.dataset.id)));
 
 const scenarios = {
   // A change shows without a reload; click-through; feedback; the way back by keyboard.
@@ -87,6 +62,7 @@ const scenarios = {
     await page.waitForFunction((count) => document.querySelectorAll(".row").length < count, all.length);
     const found = await page.locator(".row strong").allTextContents();
     assert(found.length > 0 && found.every((name) => name === "search"), `${found}`);
+    await page.locator("#services th button").first().waitFor(); // services are read after the anomalies
     assert.deepEqual(await page.locator("#services th button").allTextContents(), ["search"]);
     await page.locator('[data-severity="critical"]').click();
     await page.locator('[data-show="all"]').click();
@@ -118,14 +94,14 @@ const scenarios = {
     const page = await open("/");
     await says(page, "#link-text", "Live");
     await page.evaluate(() => { window.notReloaded = true; });
-    expectFaults = true;
+    expect.faults = true;
     await ask("stop");
     await says(page, "#link-text", "Disconnected");
     await ask("commit 503");
     await ask("start");
     await says(page, "#link-text", "Live");
     await row(page, 503).waitFor();
-    expectFaults = false;
+    expect.faults = false;
     assert(await page.evaluate(() => window.notReloaded));
   },
 
@@ -136,21 +112,42 @@ const scenarios = {
     await says(page, "#services-empty", "No service has logged yet");
   },
 
+  // Two hundred services, each with an open anomaly: how long the script takes for one update.
+  async busy() {
+    const page = await open("/");
+    await says(page, "#link-text", "Live");
+    await page.waitForFunction(() => document.querySelectorAll("#services tr").length === 200);
+    await page.waitForFunction(() => document.querySelectorAll(".row").length === 100);
+    for (const service of ["", "service-007"]) {
+      await page.evaluate(() => performance.clearMeasures());
+      if (service) await page.locator("#filter").fill(service);
+      for (let moved = 0; moved < 12; moved++) {
+        const updates = () => performance.getEntriesByName("smartlog:update").length;
+        const before = await page.evaluate(updates);
+        await ask("move");
+        await page.waitForFunction((count) => performance.getEntriesByName("smartlog:update").length > count, before);
+      }
+      const times = await page.evaluate(() => performance.getEntriesByName("smartlog:update").map((entry) => entry.duration).sort((a, b) => a - b));
+      const at = (share) => times[Math.floor(share * (times.length - 1))].toFixed(1);
+      console.log(`MEASURED an update ${service ? "of one service" : "of 200 services"}: median ${at(0.5)} ms, 95 % ${at(0.95)} ms, most ${at(1)} ms of ${times.length}`);
+    }
+  },
+
   // Where a token is asked for, the page asks its user.
   async token() {
-    expectFaults = true;
+    expect.faults = true;
     const page = await open("/");
     await says(page, "#link-text", "A token is needed");
     await page.locator("#token").fill("slt_wrong");
     await page.locator("#token-form button").click();
     await page.locator("#token-form").waitFor();
-    expectFaults = false;
+    expect.faults = false;
     await page.locator("#token").fill(await ask("token"));
     await page.locator("#token-form button").click();
     await says(page, "#link-text", "Live");
     await row(page, 1).waitFor();
     await page.locator("#token-form").waitFor({ state: "hidden" });
-    expectFaults = true; // the browser reports each refusal itself
+    expect.faults = true; // the browser reports each refusal itself
   },
 
   // Nothing serious for axe-core, nothing wider than the window: light and dark, wide and narrow, with and without detail.
@@ -176,13 +173,4 @@ const scenarios = {
   },
 };
 
-try {
-  await scenarios[scenario]();
-  assert.deepEqual(faults, [], "errors in the console");
-  process.stdout.write("DONE\n");
-} catch (error) {
-  console.log(`${error.stack}\nerrors in the console: ${faults.join("\n") || "none"}`);
-  process.exit(1);
-}
-await browser.close();
-process.exit(0);
+await play(scenarios);

@@ -5,7 +5,7 @@ use crate::cli::ApiAction;
 use crate::config::{Config, StoreUrl};
 use crate::metrics::Metrics;
 use anyhow::Context;
-use smartlog_api::{ApiConfig, Limits, RateLimit, Scope, Token};
+use smartlog_api::{ApiConfig, Limits, RateLimit, RedisConfig, Scope, Token};
 use smartlog_sinks::CancellationToken;
 use std::io::Write;
 use std::process::ExitCode;
@@ -82,6 +82,7 @@ pub fn api_config(config: &Config, store_url: &str) -> anyhow::Result<ApiConfig>
         allow_public: api.allow_public,
         cache_bytes: api.cache_bytes,
         cloud: config.cloud_costs().context("cloud.region: there are no prices of it")?,
+        redis: config.redis.sink_config().map(|redis| RedisConfig { url: redis.url, prefix: redis.prefix }),
         ..ApiConfig::new(store_url.parse().context("the API cannot read this store")?)
     })
 }

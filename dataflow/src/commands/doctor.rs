@@ -2,7 +2,7 @@
 //! alert where that is asked for.
 //!
 //! ```text
-//!   settings ──▶ store ──positions──▶ kafka (reach, topics, lag) ──▶ host (disk, files, clock, ports) ──▶ alerts ──▶ report
+//!   settings ──▶ store ──positions──▶ kafka (reach, topics, lag) ──▶ redis ──▶ host (disk, files, clock, ports) ──▶ alerts ──▶ report
 //!       └─ with --aws: identity, bucket, notification, function, tables, budget instead ─────────────────────────────▲
 //! ```
 
@@ -10,6 +10,7 @@ mod alerts;
 mod aws;
 mod host;
 mod kafka;
+mod redis;
 mod store;
 
 use crate::cli::{DoctorArgs, exit};
@@ -98,6 +99,7 @@ fn checks(loaded: &Loaded, send_test_alert: bool) -> anyhow::Result<Vec<Check>> 
     let (of_store, positions) = store::checks(config)?;
     checks.extend(of_store);
     checks.extend(kafka::checks(config, positions.as_deref()));
+    checks.extend(redis::checks(config)?);
     checks.extend(host::checks(config));
     checks.extend(alerts::checks(config, send_test_alert)?);
     Ok(checks)

@@ -9,7 +9,7 @@ use anyhow::Context;
 use smartlog_operators::detect;
 use smartlog_operators::parse::{Limits, Parser};
 use smartlog_sinks::parquet::{ExportConfig, Kept};
-use smartlog_sinks::{LogSinkEntry, StoreConfig};
+use smartlog_sinks::{EventSinkEntry, LogSinkEntry, StoreConfig};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,12 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>, kept: Kept) -> any
         let max_lateness = Duration::from_secs(settings.settled_after().unsigned_abs());
         let store = StoreConfig { max_lateness, ..store };
         let export = config.export_config().map(|export| ExportConfig { kept, ..export });
-        Storage { log_sinks: log_sinks(config, &store, export.as_ref()), export, store }
+        Storage {
+            log_sinks: log_sinks(config, &store, export.as_ref()),
+            event_sinks: event_sinks(config, &store),
+            export,
+            store,
+        }
     });
     let keeps_logs = storage.is_some();
     Ok(Job {
@@ -57,6 +62,13 @@ pub fn log_sinks(config: &Config, store: &StoreConfig, export: Option<&ExportCon
     let mut sinks = Vec::new();
     sinks.extend(config.store.raw_logs.then(|| LogSinkEntry::of_store(store)));
     sinks.extend(export.map(|export| LogSinkEntry::parquet(export, store)));
+    sinks
+}
+
+/// The registry of event sinks: a line each.
+pub fn event_sinks(config: &Config, store: &StoreConfig) -> Vec<EventSinkEntry> {
+    let mut sinks = Vec::new();
+    sinks.extend(config.redis.sink_config().map(|redis| EventSinkEntry::redis(redis, store)));
     sinks
 }
 

@@ -49,6 +49,7 @@ fn sample(option: &OptionSpec) -> String {
     let text = match option.key.as_str() {
         "parse.level_numbers" => "python",
         "log.filter" => "debug",
+        "redis.url" => "redis://me@cache:6379",
         "generate.incident_kinds" => "silence",
         _ => match option.form.as_str() {
             "DURATION" => "17m",

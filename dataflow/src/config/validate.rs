@@ -40,6 +40,7 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     alerts(&config.alerts, &mut refusals);
     detection(&config.detection, &mut refusals);
     models(&config.models, &mut refusals);
+    redis(config, &mut refusals);
     serving(config, &mut refusals);
     tools(config, &mut refusals);
     refusals
@@ -462,6 +463,24 @@ fn rules(detection: &Detection, refusals: &mut Refusals) {
     let least = errors.min_errors;
     let message = format_args!("{least}; must be 1 at least");
     require(refusals, least >= 1, "detection.error_rate_spike.min_errors", message);
+}
+
+fn redis(config: &Config, refusals: &mut Refusals) {
+    let Config { redis, store, .. } = config;
+    let prefix = &redis.prefix;
+    let legal = (1..=100).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic());
+    require(
+        refusals,
+        legal,
+        "redis.prefix",
+        format_args!("`{prefix}`; use 1 to 100 visible ASCII characters"),
+    );
+    require(
+        refusals,
+        redis.url.is_none() || store.url != StoreUrl::None,
+        "redis.url",
+        format_args!("what it is given comes from the store, and store.url is none: name a store"),
+    );
 }
 
 fn serving(config: &Config, refusals: &mut Refusals) {

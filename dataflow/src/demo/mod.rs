@@ -149,7 +149,7 @@ fn storage(config: &Config, store: &StoreConfig) -> anyhow::Result<Storage> {
         ..config.export.config_for(&lake.display().to_string())
     };
     let log_sinks = vec![LogSinkEntry::of_store(store), LogSinkEntry::parquet(&export, store)];
-    Ok(Storage { store: store.clone(), log_sinks, export: Some(export) })
+    Ok(Storage { store: store.clone(), log_sinks, event_sinks: Vec::new(), export: Some(export) })
 }
 
 /// A store of its own, begun anew: what an earlier demo left there is removed, and nothing else.

@@ -149,6 +149,7 @@ CREATE TABLE retention_cuts (
 
 CREATE TABLE pipeline_state (
     pipeline         TEXT PRIMARY KEY,
+    identity         TEXT        NOT NULL DEFAULT gen_random_uuid()::text,
     sequence         BIGINT      NOT NULL,
     holder           BIGINT,
     event_seq        BIGINT      NOT NULL,

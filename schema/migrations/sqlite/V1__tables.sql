@@ -132,6 +132,7 @@ CREATE TABLE retention_cuts (
 
 CREATE TABLE pipeline_state (
     pipeline         TEXT    PRIMARY KEY,
+    identity         TEXT    NOT NULL DEFAULT (lower(hex(randomblob(16)))),
     sequence         INTEGER NOT NULL,
     holder           INTEGER,
     event_seq        INTEGER NOT NULL,

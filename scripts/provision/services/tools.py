@@ -34,6 +34,22 @@ class Python(core.Service):
         return install.python_venv("python", install.REPOSITORY / "tests" / "services" / "requirements.txt")
 
 
+class Schemathesis(core.Service):
+    """Asks an API what its OpenAPI document allows and forbids, and checks the answers against it."""
+
+    name = "schemathesis"
+
+    def install(self) -> None:
+        self._program()
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {"SCHEMATHESIS": str(self._program())}
+
+    def _program(self) -> Path:
+        requirements = install.REPOSITORY / "tests" / "services" / "requirements-schemathesis.txt"
+        return install.python_venv("schemathesis", requirements).parent / "schemathesis"
+
+
 class CargoDeny(core.Service):
     """Checks licences, sources and banned crates; without its network features it never fetches anything."""
 

@@ -1,6 +1,8 @@
 //! One bench for both stores: a database of its own for each test, and plain SQL to look at what is in it.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod redis;
+
 use smartlog_sinks::{CancellationToken, Health, LogSink, StateStore, StoreConfig};
 use smartlog_test_services::database::Database;
 pub use smartlog_test_services::database::{PATIENCE, connect};

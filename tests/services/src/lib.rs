@@ -22,6 +22,7 @@
 //! ```
 
 pub mod database;
+pub mod script;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -44,7 +44,7 @@ pub struct Api {
     pub rate_limit: Option<NonZeroU32>,
     /// Requests that one address may send at once; counts only with `api.rate_limit`.
     pub rate_burst: NonZeroU32,
-    /// Memory for answers kept until the store changes.
+    /// Memory for answers kept until the store changes; with 0 each request reads the store for itself.
     #[serde(with = "HumanBytes")]
     pub cache_bytes: u64,
     /// Bounds on what clients can make the server hold or wait for.

@@ -15,6 +15,7 @@ mod kafka;
 mod models;
 mod parse;
 mod program;
+mod redis;
 mod store;
 mod time;
 mod traffic;
@@ -29,6 +30,7 @@ pub use kafka::{Kafka, Properties};
 pub use models::{Models, Scoping};
 pub use parse::{Format, Parse};
 pub use program::{Log, LogFormat, Metrics, Output, OutputFormat};
+pub use redis::{Redis, RedisUrl};
 pub use store::{Store, StoreUrl};
 pub use time::Time;
 pub use traffic::{Demo, Generate};
@@ -70,6 +72,8 @@ pub struct Config {
     pub models: Models,
     /// The REST API and the live page.
     pub api: Api,
+    /// What processes share, where there is a Redis: nothing rests on it.
+    pub redis: Redis,
     /// Figures about the program itself, for Prometheus.
     pub metrics: Metrics,
     /// The program's own log, on stderr.
