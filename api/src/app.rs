@@ -62,11 +62,9 @@ impl App {
         if let Some(strange) = config.cors_origins.iter().find(|origin| !is_origin(origin)) {
             return Err(StartError::Origin(strange.clone()));
         }
-        let shared = config.redis.as_ref().map(Shared::new).transpose().map_err(StartError::Redis)?;
-        let mut metrics = HttpMetrics::new();
-        if let Some(shared) = &shared {
-            metrics.count_failures_of_redis(&shared.failures);
-        }
+        let metrics = HttpMetrics::new();
+        let shared = |redis| Shared::new(redis, metrics.redis_failures.clone());
+        let shared = config.redis.as_ref().map(shared).transpose().map_err(StartError::Redis)?;
         Ok(Arc::new(App {
             store: Store::new(&config)?,
             gate: RevisionGate::default(),

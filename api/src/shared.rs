@@ -44,8 +44,7 @@ pub struct Shared {
     client: Client,
     prefix: String,
     link: Mutex<Link>,
-    /// Counts, with what failed first in a row told in the log.
-    pub failures: Counter,
+    failures: Counter,
 }
 
 struct Link {
@@ -56,15 +55,15 @@ struct Link {
 }
 
 impl Shared {
-    /// Nothing is connected yet.
+    /// Nothing is connected yet. `failures` counts questions that got no answer; the first in a row is told in the log.
     ///
     /// # Errors
     /// When the URL cannot be understood.
-    pub fn new(config: &RedisConfig) -> Result<Arc<Self>, RedisError> {
+    pub fn new(config: &RedisConfig, failures: Counter) -> Result<Arc<Self>, RedisError> {
         let client = Client::open(config.url.as_str())?;
         let link = Link { connection: None, rested: Instant::now(), is_told: false };
         let (prefix, link) = (config.prefix.clone(), Mutex::new(link));
-        Ok(Arc::new(Shared { client, prefix, link, failures: Counter::default() }))
+        Ok(Arc::new(Shared { client, prefix, link, failures }))
     }
 
     /// Whether it answers.

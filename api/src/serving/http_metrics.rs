@@ -35,6 +35,7 @@ pub struct HttpMetrics {
     pub cache_hits: Counter,
     pub cache_misses: Counter,
     pub store_failures: Counter,
+    pub redis_failures: Counter,
     /// Changes sent to the stream, by where they were learnt.
     pub changes: Family<Source, Counter>,
 }
@@ -52,7 +53,8 @@ impl HttpMetrics {
         let connections = Connections::default();
         let (subscribers, cache_hits, cache_misses) =
             (Gauge::default(), Counter::default(), Counter::default());
-        let (store_failures, changes) = (Counter::default(), Family::<Source, Counter>::default());
+        let (store_failures, redis_failures) = (Counter::default(), Counter::default());
+        let changes = Family::<Source, Counter>::default();
         let mut root = Registry::with_prefix("smartlog");
         let api = root.sub_registry_with_prefix("api");
         api.register("requests", "Requests answered, by route, method and status", answered.clone());
@@ -68,6 +70,10 @@ impl HttpMetrics {
         api.register("cache_hits", "Answers that were kept from before", cache_hits.clone());
         api.register("cache_misses", "Answers that had to be read from the store", cache_misses.clone());
         api.register("store_failures", "Statements that the store did not answer", store_failures.clone());
+        api.register("redis_failures", "Questions that Redis did not answer", redis_failures.clone());
+        for source in ["store", "redis"] {
+            drop(changes.get_or_create(&Source { source })); // shown from the start
+        }
         let about = "Changes of anomalies that were told to the stream, by where they were learnt";
         api.register("stream_changes", about, changes.clone());
         HttpMetrics {
@@ -79,14 +85,9 @@ impl HttpMetrics {
             cache_hits,
             cache_misses,
             store_failures,
+            redis_failures,
             changes,
         }
-    }
-
-    /// Shows `failures` too.
-    pub fn count_failures_of_redis(&mut self, failures: &Counter) {
-        let about = "Questions that Redis did not answer";
-        self.registry.register("api_redis_failures", about, failures.clone());
     }
 
     /// Counts one answered request.
