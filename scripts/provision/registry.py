@@ -5,7 +5,7 @@ from .services.dynamodb import DynamoDB
 from .services.browser import Browser, Recorder
 from .services.composed import ComposedKafka, Zookeeper, ZookeeperKafka
 from .services.kafka import Kafka
-from .services.manifests import Actionlint, Dbt, Hadolint, Kubeconform, Manifests
+from .services.manifests import Actionlint, Dbt, Hadolint, Kubeconform, Manifests, Systemd
 from .services.minio import Minio
 from .services.mlflow import Mlflow
 from .services.moto import Moto
@@ -35,6 +35,7 @@ SERVICES: tuple[Service, ...] = (
     Manifests(),
     Kubeconform(),
     Dbt(),
+    Systemd(),
     Kcat(),
     Python(),
     Browser(),

@@ -71,6 +71,18 @@ class Hadolint(core.Service):
         return install.python_venv("hadolint", requirements).parent / "hadolint"
 
 
+class Systemd(core.Service):
+    """systemd-analyze, which judges units where no systemd runs, too."""
+
+    name = "systemd"
+
+    def install(self) -> None:
+        install.program("systemd-analyze", "systemd")
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {"SYSTEMD": str(install.program("systemd-analyze", "systemd"))}
+
+
 class Dbt(core.Service):
     """dbt with its adapter for PostgreSQL."""
 
