@@ -54,5 +54,5 @@ SERVICES: tuple[Service, ...] = (
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
     "browser", "kafkacompose", "zookeeper", "kafkazookeeper", "prometheus", "alertmanager", "redis", "manifests", "kubeconform",
-    "dbt", "schemathesis",
+    "dbt", "schemathesis", "systemd",
 )
