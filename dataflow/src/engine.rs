@@ -35,7 +35,7 @@ use timely::WorkerConfig;
 use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::initialize::WorkerGuards;
-use timely::communication::{AllocatorBuilder, Hooks};
+use timely::communication::{self, AllocatorBuilder};
 
 /// The processes of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -534,7 +534,7 @@ fn allocators(workers: usize, cluster: Option<Cluster>) -> anyhow::Result<Alloca
         let built = timely::CommunicationConfig::Process(workers).try_build();
         return built.map_err(|error| anyhow::anyhow!("{error}"));
     };
-    let (hooks, sockets) = (Hooks::default(), set::connect(&cluster)?);
+    let (hooks, sockets) = (communication::Hooks::default(), set::connect(&cluster)?);
     let within = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), hooks.spill.clone());
     let (builders, guard) =
         initialize_networking_from_sockets(within, sockets, cluster.process, workers, hooks)
