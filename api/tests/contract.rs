@@ -40,10 +40,10 @@ async fn every_answer_is_as_the_document_says(bench: Bench) {
     });
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    // Nothing was left out unseen: every route of the document was asked, some a thousand times.
+    // Nothing was left out unseen: every route was asked, but for the stream and the document that the checker read.
     assert!(said.contains("No issues found"), "{said}");
     let document = server.json("/openapi.json").await;
-    let asked = document["paths"].as_object().expect("paths").len() - 1;
+    let asked = document["paths"].as_object().expect("paths").len() - 2;
     assert!(said.contains(&format!("Tested: {asked}")), "{asked} routes: {said}");
     server.end().await;
 }
