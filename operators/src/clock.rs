@@ -25,9 +25,15 @@ use timely::dataflow::operators::Operator;
 /// Events that are remembered per partition to tell which times are credible.
 const RECENT: usize = 100;
 /// The fewest recent events that the time is taken from.
-const FEWEST: usize = 10;
-/// A partition's time is this quantile of its recent credible event times: one fast host makes nobody late.
+const FEWEST: usize = 20;
+/// A partition's time is this quantile of its recent credible event times: one fast host makes nobody late …
 const QUANTILE: f64 = 0.9;
+/// … and no more of them than the ones that are not set apart: a pause this many times as long as the usual one between
+/// two events, and of this many microseconds, is passed only once half of them lie beyond it.
+const SET_APART: i64 = 8;
+const SET_APART_US: i64 = 10 * MICROS;
+/// Events at the very end of the input that are believed, however far ahead, when they agree.
+const LAST_WORDS: usize = 2;
 /// A partition's time is never further than this beyond its Kafka record time, microseconds.
 const BEYOND_RECORD_TIME_US: i64 = MICROS;
 /// How long the first events of a partition are gathered before they are believed, microseconds of wall time.
@@ -133,8 +139,20 @@ impl PartitionTime {
         self.latest_credible_us
     }
 
-    /// The latest credible event of all: where a partition's time ends when its input does.
-    pub fn finish(&mut self) -> Option<i64> {
+    /// The latest credible event of all: where a partition's time ends when its input does. What came last is credible,
+    /// too, when nothing contradicts it any more and two of them agree.
+    pub fn finish(&mut self, settings: &settings::Time) -> Option<i64> {
+        let newest = (0..self.seen.min(RECENT as u64))
+            .map(|back| self.recent[((self.seen - 1 - back) % RECENT as u64) as usize]);
+        let mut last_words: Vec<i64> = newest.take_while(|&t| t > self.limit_us).collect();
+        last_words.sort_unstable();
+        if last_words.len() >= LAST_WORDS {
+            let limit_us = last_words[0].saturating_add(settings.max_clock_jump * MICROS);
+            let agreeing = last_words.partition_point(|&t| t <= limit_us);
+            if agreeing >= LAST_WORDS {
+                self.latest_credible_us = self.latest_credible_us.max(Some(last_words[agreeing - 1]));
+            }
+        }
         self.time_us = self.time_us.max(self.latest_credible_us);
         self.time_us
     }
@@ -148,7 +166,7 @@ impl PartitionTime {
                 self.last_credible_wall_us = wall_us;
             }
             self.latest_credible_us = self.latest_credible_us.filter(|&t| t <= limit_us).max(Some(latest));
-            let at = ((credible.len() as f64 * QUANTILE).ceil() as usize).clamp(1, credible.len()) - 1;
+            let at = measure(credible);
             let cap = self.record_time_us.map_or(i64::MAX, |t| t.saturating_add(BEYOND_RECORD_TIME_US));
             self.time_us = self.time_us.max(Some(credible[at].min(cap)));
         } else {
@@ -168,6 +186,20 @@ impl PartitionTime {
         times.sort_unstable();
         times
     }
+}
+
+/// Which of some credible times, ascending, is where the partition has come to.
+fn measure(credible: &[i64]) -> usize {
+    let at = ((credible.len() as f64 * QUANTILE).ceil() as usize).clamp(1, credible.len()) - 1;
+    let middle = credible.len() / 2;
+    let mut pauses: Vec<i64> = credible[..=middle].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    if pauses.is_empty() {
+        return at;
+    }
+    let usual = pauses.len() / 2;
+    let (_, usual, _) = pauses.select_nth_unstable(usual);
+    let limit = usual.saturating_mul(SET_APART).max(SET_APART_US);
+    (middle..at).find(|&i| credible[i + 1] - credible[i] > limit).unwrap_or(at)
 }
 
 fn median(sorted: &[i64]) -> i64 {

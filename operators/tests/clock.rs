@@ -41,7 +41,43 @@ fn a_single_event_an_hour_ahead_moves_nothing() {
     assert!(time_of(&mut partition) < before + SECOND);
     partition.observe(before + SECOND / 10, None);
     assert!(time_of(&mut partition) < before + SECOND);
-    assert!(partition.finish() < Some(before + 2 * SECOND), "nor at the end of the input");
+    assert!(partition.finish(&settings()) < Some(before + 2 * SECOND), "nor at the end of the input");
+}
+
+/// The same at random, where now and then many of the newest events are its own.
+#[test]
+fn a_fast_host_with_a_share_of_the_events_moves_the_clock_at_no_time() {
+    let mut state = 7_u64;
+    let mut happens = |share: f64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 11) as f64 / (1_u64 << 53) as f64) < share
+    };
+    let mut partition = running();
+    for step in 0..20_000 {
+        let event_us = FIVE_PAST_TEN + 60 * SECOND + step * SECOND / 10;
+        partition.observe(if happens(0.08) { event_us + 300 * SECOND } else { event_us }, None);
+        if happens(0.3) {
+            let time = time_of(&mut partition);
+            assert!(time <= event_us + SECOND, "{} µs ahead after {step}", time - event_us);
+        }
+    }
+}
+
+#[test]
+fn what_came_last_is_believed_when_two_of_it_agree() {
+    let end = |last: &[i64]| {
+        let mut partition = running();
+        let before = time_of(&mut partition);
+        last.iter().for_each(|ahead| {
+            partition.observe(before + ahead * SECOND, None);
+        });
+        time_of(&mut partition);
+        partition.finish(&settings()).map(|time| (time - before) / SECOND)
+    };
+    assert_eq!(end(&[900, 905]), Some(905));
+    assert!(end(&[900]) < Some(2), "one alone may be a wrong clock");
+    assert!(end(&[900, 90_000]) < Some(2), "these two do not agree");
+    assert!(end(&[900, 905, 1]) < Some(2), "something came after them");
 }
 
 #[test]
