@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Volume that is missing for three quarters of a minute is raised, so that a minute without a broker would be.
 const WATCHFUL: [&str; 4] =
-    ["--detection-log-volume-drop-ratio", "0.85", "--detection-log-volume-drop-deviations", "4"];
+    ["--detection-log-volume-drop-minute-ratio", "0.5", "--detection-log-volume-drop-window-ratio", "0.85"];
 const LIVE_RATE: i64 = 40;
 const DROPS: &str = "select count(*) from anomalies where anomaly_type = 'log_volume_drop'";
 

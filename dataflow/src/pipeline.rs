@@ -126,14 +126,15 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
         let (admitted, slots) = admit(keyed, ticks.clone(), blueprint.max_services, retire_after);
         let hours = hourly(admitted.clone());
         let waiting_bytes = Arc::clone(&pace.waiting_bytes);
-        let Windows { seconds, rolling, changes, seeds } =
+        let Windows { seconds, rolling, changes, seeds, flow } =
             window(admitted, ticks.clone(), max_lateness, waiting_bytes);
         top_services(rolling.clone(), ticks.clone(), blueprint.meters.services.clone());
         if let Some(hop) = blueprint.hop {
             let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
             rows_to(rows, share.windows_file, fail("writing windows"));
         }
-        let detected = detect(seconds.clone(), rolling.clone(), ticks.clone(), seeds, settings);
+        let detected =
+            detect(seconds.clone(), rolling.clone(), ticks.clone(), seeds, flow.broadcast(), settings);
         let detected = match &blueprint.scoring {
             None => detected,
             Some(scoring) => {

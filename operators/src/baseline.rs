@@ -1,54 +1,113 @@
-//! What is normal for a service: counts of its past minutes, and what they say robustly (median and median absolute
-//! deviation, Rousseeuw & Croux 1993, "Alternatives to the Median Absolute Deviation").
+//! What is normal for a service: what its past minutes and hours say robustly.
+//!
+//! ```text
+//!              ◀── recent: 120 minutes ──▶◀ lag: 10 ▶│
+//!   ◀── 120 minutes ──▶◀ drift: 30 ▶◀───── lag ─────▶│ now         level = median of the minutes
+//!   7 days × 24 hours: median minute of each hour ───┘             season = median over the days, from three on
+//! ```
 //!
 //! A minute counts once it ended `lag` ago, so that an incident does not become its own baseline, and only when no
-//! episode was open at its end. Until there are enough of those, all such minutes so far serve.
+//! episode was open at its end. The level of the minutes is moved to the present by the season, and the band of what is
+//! usual spans that, the plain level and the season itself: what either the last hours or the same hour of other days
+//! explain is no news. Until there are enough minutes, all so far serve.
 
+use crate::dispersion::Dispersion;
 use crate::settings;
 use crate::sums::Sums;
 use serde::{Deserialize, Serialize};
-use smartlog_schema::window::{MINUTE, floor_to};
+use smartlog_schema::window::{DAY, HOUR, MINUTE, floor_to};
+use std::cell::Cell;
 use std::collections::VecDeque;
 
-/// Makes the median absolute deviation of a normal sample estimate its standard deviation.
-const MAD_TO_DEVIATION: f64 = 1.4826;
+/// Days of which the hours are remembered.
+const DAYS: usize = 7;
+/// Trusted minutes that an hour must have to be remembered.
+const ENOUGH_OF_AN_HOUR: usize = 30;
+/// The variance of a median over that of a mean, for a normal sample.
+const MEDIAN_VARIANCE: f64 = std::f64::consts::FRAC_PI_2;
+/// Errors that all former time may add to those of the recent minutes.
+const FORMER_ERRORS: f64 = 10.0;
+/// Share of the former errors that is kept from one minute to the next: a week's memory.
+const FORMER_KEPT: f64 = 1.0 - 1.0 / 10_080.0;
+/// Minutes of a block that the dispersion of windows is learned from.
+const BLOCK: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Minute {
-    logs: i64,
-    errors: i64,
+    logs: u32,
+    errors: u32,
     /// An episode was open at its end.
     left_out: bool,
 }
 
-/// Volume per minute.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Volume {
-    pub median: f64,
-    /// Standard deviation, robustly estimated; never below that of a Poisson count.
-    pub deviation: f64,
+/// Logs per minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Band {
+    /// The least level that is usual, and the greatest.
+    pub down: f64,
+    pub up: f64,
+    /// Squared relative spread that not knowing the level exactly adds.
+    doubt: f64,
+}
+
+/// Errors per log.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ErrorRate {
+    pub rate: f64,
+    /// Squared relative spread that not knowing the rate exactly adds.
+    doubt: f64,
+}
+
+/// What one length of window is compared with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Expected {
+    /// `None` while too few minutes are known.
+    pub volume: Option<Band>,
+    /// Squared relative spread of a window's level.
+    pub spread: f64,
+    pub errors: Option<ErrorRate>,
+    pub error_spread: f64,
+    /// Thresholds of the volume, once they were worked out: spike, drop.
+    pub thresholds: [Cell<Option<f64>>; 2],
 }
 
 /// What is normal right now.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Normal {
-    /// `None` while too few minutes are known.
-    pub volume: Option<Volume>,
-    /// Errors per log, pooled; `None` before the first log.
-    pub error_rate: Option<f64>,
-    /// Minutes that it rests on, of those that it should.
+    pub minute: Expected,
+    pub window: Expected,
+    /// For the last `drift` minutes.
+    pub drift: Expected,
+    /// The sums of the last `drift` closed minutes.
+    pub drifted: Option<Sums>,
+    /// The longest usual pause between two logs, seconds.
+    pub longest_pause: f64,
+    /// Minutes that it rests on.
     pub minutes: usize,
 }
 
-/// The past minutes of one service.
+/// The past of one service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     minutes: VecDeque<Minute>,
     /// Start of the minute that is being counted; `None` before the first log.
     open_start: Option<i64>,
-    open: Sums,
+    logs: u32,
+    errors: u32,
     /// The first minute is cut off by the first log: it is not counted.
     cut_off: bool,
+    /// Trusted minutes of the current hour.
+    hour: Vec<u32>,
+    /// The median minute of each hour of the last days, by hour since 1970 modulo their number; see [`packed`].
+    hours: Vec<u16>,
+    /// Logs and errors of trusted minutes that are remembered no more, fading.
+    former: (f64, f64),
+    of_minute: Dispersion,
+    of_window: Dispersion,
+    of_drift: Dispersion,
+    of_errors: Dispersion,
+    /// Decaying maximum of the pauses between logs, seconds.
+    longest_pause: f64,
     #[serde(skip)]
     normal: Normal,
 }
@@ -60,19 +119,26 @@ impl Baseline {
             self.open_start = Some(floor_to(second, MINUTE));
             self.cut_off = true;
         }
-        self.open += sums;
+        self.logs = self.logs.saturating_add(clamped(sums.logs));
+        self.errors = self.errors.saturating_add(clamped(sums.errors));
+    }
+
+    /// Takes note of seconds without a log that no episode explains.
+    pub fn pause(&mut self, seconds: i64) {
+        self.longest_pause = self.longest_pause.max(seconds as f64);
+        self.normal.longest_pause = self.longest_pause;
     }
 
     /// Closes every minute that ended at or before `end`, and looks at them anew.
     pub fn close_through(&mut self, end: i64, in_episode: bool, settings: &settings::Baseline) {
         let Some(mut start) = self.open_start else { return };
-        let oldest_kept = floor_to(end, MINUTE) - settings.minutes as i64 * MINUTE;
+        let oldest_kept = floor_to(end, MINUTE) - kept(settings) as i64 * MINUTE;
         while start + MINUTE <= end {
+            let minute = Minute { logs: self.logs, errors: self.errors, left_out: in_episode };
+            (self.logs, self.errors) = (0, 0);
             if !std::mem::take(&mut self.cut_off) && start >= oldest_kept {
-                let Sums { logs, errors, .. } = self.open;
-                self.minutes.push_back(Minute { logs, errors, left_out: in_episode });
+                self.close(minute, start + MINUTE, settings);
             }
-            self.open = Sums::default();
             start += MINUTE;
             if start < oldest_kept {
                 // A long silence: the minutes in between will not be remembered anyway.
@@ -80,10 +146,63 @@ impl Baseline {
             }
         }
         self.open_start = Some(start);
-        while self.minutes.len() > settings.minutes {
+        self.normal = self.look(end, settings);
+    }
+
+    fn close(&mut self, minute: Minute, end: i64, settings: &settings::Baseline) {
+        self.minutes.push_back(minute);
+        self.learn(end, settings);
+        if !minute.left_out {
+            self.hour.push(minute.logs);
+        }
+        if end % HOUR == 0 {
+            self.close_hour(end - HOUR);
+        }
+        while self.minutes.len() > kept(settings) {
             self.forget_one(settings);
         }
-        self.normal = self.look(settings);
+        self.longest_pause *= PAUSE_KEPT;
+    }
+
+    /// Compares the blocks that end with this minute with what was expected of them.
+    fn learn(&mut self, end: i64, settings: &settings::Baseline) {
+        let Normal { minute, window, drift, .. } = &self.normal;
+        if let (Some(level), Some((logs, _))) = (minute.volume, self.block(1)) {
+            let (n, m) = level.nearest(logs, 1.0);
+            self.of_minute.observe(n, m, &settings.minute_prior());
+        }
+        if let (Some(level), Some((logs, errors))) =
+            (window.volume, self.block(BLOCK).filter(|_| end % (BLOCK as i64 * MINUTE) == 0))
+        {
+            let (n, m) = level.nearest(logs, BLOCK as f64);
+            self.of_window.observe(n, m, &settings.window_prior());
+            if let Some(rate) = window.errors {
+                self.of_errors.observe(errors, logs * rate.rate, &settings.error_prior());
+            }
+        }
+        let minutes = drift_minutes(settings);
+        if let (Some(level), Some((logs, _))) =
+            (drift.volume, self.block(minutes).filter(|_| end % settings.drift == 0))
+        {
+            let (n, m) = level.nearest(logs, minutes as f64);
+            self.of_drift.observe(n, m, &settings.drift_prior());
+        }
+    }
+
+    /// Logs and errors of the newest `minutes`, if none of them lies in an episode.
+    fn block(&self, minutes: usize) -> Option<(f64, f64)> {
+        let newest = self.minutes.iter().rev().take(minutes);
+        (self.minutes.len() >= minutes && newest.clone().all(|m| !m.left_out)).then(|| total(newest))
+    }
+
+    fn close_hour(&mut self, start: i64) {
+        if self.hours.is_empty() {
+            self.hours = vec![0; DAYS * 24];
+        }
+        let index = hour_index(start);
+        let enough = self.hour.len() >= ENOUGH_OF_AN_HOUR;
+        let mut minutes: Vec<f64> = self.hour.drain(..).map(f64::from).collect();
+        self.hours[index] = if enough { packed(median(&mut minutes)) } else { 0 };
     }
 
     /// Forgets the oldest minute; of those that neither serve nor may be adopted the oldest before any other, or a long
@@ -91,7 +210,14 @@ impl Baseline {
     fn forget_one(&mut self, settings: &settings::Baseline) {
         let settled = self.minutes.len().saturating_sub(adoptable(settings));
         let useless = self.minutes.iter().take(settled).position(|minute| minute.left_out);
-        self.minutes.remove(useless.unwrap_or(0));
+        let Some(forgotten) = self.minutes.remove(useless.unwrap_or(0)) else { return };
+        if !forgotten.left_out {
+            let (logs, errors) = self.former;
+            self.former = (
+                logs * FORMER_KEPT + f64::from(forgotten.logs),
+                errors * FORMER_KEPT + f64::from(forgotten.errors),
+            );
+        }
     }
 
     /// What is normal, as of the last closed minute.
@@ -99,100 +225,194 @@ impl Baseline {
         &self.normal
     }
 
-    /// Restores what is not stored.
-    pub fn refresh(&mut self, settings: &settings::Baseline) {
-        self.normal = self.look(settings);
+    /// Restores what is not stored, as of `end`.
+    pub fn refresh(&mut self, end: i64, settings: &settings::Baseline) {
+        self.normal = self.look(floor_to(end, MINUTE), settings);
     }
 
     /// Makes the present level the new normal: what was before is forgotten.
-    pub fn adopt(&mut self, settings: &settings::Baseline) {
+    pub fn adopt(&mut self, end: i64, settings: &settings::Baseline) {
         let keep_from = self.minutes.len().saturating_sub(adoptable(settings));
         self.minutes.drain(..keep_from);
         self.minutes.iter_mut().for_each(|minute| minute.left_out = false);
-        self.normal = self.look(settings);
+        self.hours.clear();
+        self.hour.clear();
+        self.former = (0.0, 0.0);
+        self.normal = self.look(floor_to(end, MINUTE), settings);
     }
 
-    fn look(&self, settings: &settings::Baseline) -> Normal {
-        let lagged = self.minutes.len().saturating_sub((settings.lag / MINUTE) as usize);
-        let trusted: Vec<Minute> =
-            self.minutes.iter().take(lagged).filter(|m| !m.left_out).copied().collect();
-        let minutes = if trusted.len() >= settings.enough_minutes {
-            trusted
-        } else {
-            self.minutes.iter().filter(|m| !m.left_out).copied().collect()
+    fn look(&self, end: i64, settings: &settings::Baseline) -> Normal {
+        let lag = (settings.lag / MINUTE) as usize;
+        let drift = drift_minutes(settings);
+        let recent = self.used(lag, settings);
+        let recent = match recent.len() >= settings.enough_minutes {
+            true => Used { minutes: recent, lag, cold: false },
+            false => Used { minutes: self.used(0, settings), lag: 0, cold: true },
         };
-        let logs: i64 = minutes.iter().map(|m| m.logs).sum();
-        let errors: i64 = minutes.iter().map(|m| m.errors).sum();
+        let older = Used { minutes: self.used(lag + drift, settings), lag: lag + drift, cold: false };
+        let [of_minute, of_window, of_drift, of_errors] = [
+            self.of_minute.spread(&settings.minute_prior()),
+            self.of_window.spread(&settings.window_prior()),
+            self.of_drift.spread(&settings.drift_prior()),
+            self.of_errors.spread(&settings.error_prior()),
+        ];
+        let volume = self.band(&recent, end, of_window, settings);
+        let errors = self.rate(&recent);
+        let expected = |volume: Option<Band>, errors: Option<ErrorRate>, spread: f64| Expected {
+            spread: spread + volume.map_or(0.0, |band| band.doubt),
+            error_spread: of_errors + errors.map_or(0.0, |rate| rate.doubt),
+            volume,
+            errors: errors.filter(|_| volume.is_some()),
+            thresholds: Default::default(),
+        };
+        let is_old = older.minutes.len() >= settings.enough_minutes;
+        let drifting = if is_old { self.band(&older, end, of_window, settings) } else { None };
         Normal {
-            volume: (minutes.len() >= settings.first_minutes).then(|| volume(&minutes)),
-            error_rate: (logs > 0).then(|| errors as f64 / logs as f64),
-            minutes: minutes.len(),
+            minute: expected(volume, errors, of_minute),
+            window: expected(volume, errors, of_window),
+            drift: expected(drifting, self.rate(&older).filter(|_| is_old), of_drift),
+            drifted: drifting.map(|_| self.newest(drift)),
+            longest_pause: self.longest_pause,
+            minutes: recent.minutes.len(),
         }
     }
+
+    /// The trusted minutes that ended `lag` minutes ago, the newest of them, as many as serve.
+    fn used(&self, lag: usize, settings: &settings::Baseline) -> Vec<Minute> {
+        let lagged = self.minutes.len().saturating_sub(lag);
+        let trusted = self.minutes.iter().take(lagged).rev().filter(|m| !m.left_out);
+        trusted.take(settings.minutes).copied().collect()
+    }
+
+    fn newest(&self, minutes: usize) -> Sums {
+        let (logs, errors) = total(self.minutes.iter().rev().take(minutes));
+        Sums { logs: logs as i64, errors: errors as i64, message_chars: 0 }
+    }
+
+    fn band(&self, used: &Used, end: i64, spread: f64, settings: &settings::Baseline) -> Option<Band> {
+        let minutes = &used.minutes;
+        if minutes.iter().filter(|m| m.logs > 0).count() < settings.first_minutes {
+            return None;
+        }
+        let level = level(minutes);
+        let mut band = Band { down: level, up: level, doubt: 0.0 };
+        if used.cold {
+            // A log that comes long before the others makes empty minutes, and no level.
+            band.up = band.up.max(self::level(&minutes[..settings.first_minutes]));
+        }
+        let middle = end - (used.lag + minutes.len() / 2) as i64 * MINUTE;
+        if let (Some(now), Some(then)) = (self.season(end, settings), self.season(middle, settings)) {
+            let moved = if then > 0.0 { level * now / then } else { level };
+            band = Band { down: level.min(now).min(moved), up: level.max(now).max(moved), doubt: 0.0 };
+        }
+        let count = minutes.len() as f64;
+        let chance = 1.0 / (count * level.max(0.5));
+        band.doubt = MEDIAN_VARIANCE * (spread * BLOCK as f64 / count + chance);
+        Some(band)
+    }
+
+    fn rate(&self, used: &Used) -> Option<ErrorRate> {
+        let (logs, errors) = total(used.minutes.iter());
+        if logs == 0.0 {
+            return None;
+        }
+        let (former_logs, former_errors) = self.former;
+        let share = if former_errors > FORMER_ERRORS { FORMER_ERRORS / former_errors } else { 1.0 };
+        // Jeffreys' prior: half an error that nobody saw.
+        let errors = errors + former_errors * share + 0.5;
+        Some(ErrorRate { rate: errors / (logs + former_logs * share + 1.0), doubt: 1.0 / errors })
+    }
+
+    /// Logs per minute at this time of day, between the middles of two hours, once there are enough days.
+    fn season(&self, at: i64, settings: &settings::Baseline) -> Option<f64> {
+        let from = floor_to(at - HOUR / 2, HOUR);
+        let (before, after) = (self.usual_hour(from, settings)?, self.usual_hour(from + HOUR, settings)?);
+        let part = (at - HOUR / 2 - from) as f64 / HOUR as f64;
+        Some(before + (after - before) * part)
+    }
+
+    fn usual_hour(&self, start: i64, settings: &settings::Baseline) -> Option<f64> {
+        if self.hours.is_empty() {
+            return None;
+        }
+        let of_days = (0..DAYS).map(|day| self.hours[hour_index(start + day as i64 * DAY)]);
+        let mut known: Vec<f64> = of_days.filter(|hour| *hour > 0).map(unpacked).collect();
+        (known.len() >= settings.season_days).then(|| median(&mut known))
+    }
+}
+
+/// Pauses fade: in a day to about half.
+const PAUSE_KEPT: f64 = 0.9995;
+
+/// The minutes that a level is taken from, newest first.
+struct Used {
+    minutes: Vec<Minute>,
+    /// How many minutes ago the newest of them ended.
+    lag: usize,
+    /// Not enough yet, so what there is.
+    cold: bool,
+}
+
+impl Band {
+    /// What `logs` in so many minutes are to be compared with: the nearer edge; inside, it is as expected.
+    fn nearest(&self, logs: f64, minutes: f64) -> (f64, f64) {
+        (logs, logs.clamp(self.down * minutes, self.up * minutes))
+    }
+}
+
+/// How many minutes are remembered.
+fn kept(settings: &settings::Baseline) -> usize {
+    settings.minutes + adoptable(settings)
 }
 
 /// How many of the newest minutes are the present level.
 fn adoptable(settings: &settings::Baseline) -> usize {
-    settings.first_minutes.max((settings.lag / MINUTE) as usize)
+    settings.first_minutes.max((settings.lag / MINUTE) as usize + drift_minutes(settings))
 }
 
-fn volume(minutes: &[Minute]) -> Volume {
-    let mut counts: Vec<f64> = minutes.iter().map(|m| m.logs as f64).collect();
-    let center = median(&mut counts);
-    let mut deviations: Vec<f64> = counts.iter().map(|count| (count - center).abs()).collect();
-    let spread = median(&mut deviations) * MAD_TO_DEVIATION;
-    Volume { median: center, deviation: spread.max(center.sqrt()).max(1.0) }
+fn drift_minutes(settings: &settings::Baseline) -> usize {
+    (settings.drift / MINUTE) as usize
+}
+
+fn clamped(count: i64) -> u32 {
+    u32::try_from(count.max(0)).unwrap_or(u32::MAX)
+}
+
+fn total<'a>(minutes: impl Iterator<Item = &'a Minute>) -> (f64, f64) {
+    minutes.fold((0.0, 0.0), |(logs, errors), m| (logs + f64::from(m.logs), errors + f64::from(m.errors)))
+}
+
+/// The mean of the middle half.
+fn level(minutes: &[Minute]) -> f64 {
+    let mut counts: Vec<f64> = minutes.iter().map(|m| f64::from(m.logs)).collect();
+    counts.sort_unstable_by(f64::total_cmp);
+    let cut = counts.len() / 4;
+    let middle = &counts[cut..counts.len() - cut];
+    middle.iter().sum::<f64>() / middle.len() as f64
 }
 
 fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+    let odd = values.len() % 2 == 1;
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    if odd {
+        return *upper;
+    }
+    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    f64::midpoint(lower, *upper)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fed(per_minute: &[i64]) -> Baseline {
-        let mut baseline = Baseline::default();
-        let settings = settings::Baseline::default();
-        for (minute, &logs) in per_minute.iter().enumerate() {
-            let start = minute as i64 * MINUTE;
-            baseline.observe(start + 1, Sums { logs, errors: 0, message_chars: 0 });
-            baseline.close_through(start + MINUTE, false, &settings);
-        }
-        baseline
-    }
-
-    #[test]
-    fn the_first_minute_is_cut_off_and_not_counted() {
-        assert_eq!(fed(&[1, 10, 10, 10, 10]).normal().volume, None);
-        let normal = *fed(&[1, 10, 10, 10, 10, 10]).normal();
-        assert_eq!(normal.volume.map(|v| v.median), Some(10.0));
-        assert_eq!(normal.minutes, 5);
-    }
-
-    #[test]
-    fn one_wild_minute_does_not_move_what_is_normal() {
-        let mut counts = vec![100; 60];
-        counts[30] = 100_000;
-        let volume = fed(&counts).normal().volume.expect("enough minutes");
-        assert_eq!(volume, Volume { median: 100.0, deviation: 10.0 });
-    }
-
-    #[test]
-    fn once_there_is_enough_the_last_minutes_wait_for_the_lag() {
-        let mut counts = vec![100; 60];
-        counts.extend([900; 9]);
-        assert_eq!(fed(&counts).normal().volume.map(|v| v.median), Some(100.0));
-    }
-
-    #[test]
-    fn a_long_silence_costs_no_more_than_what_is_remembered() {
-        let mut baseline = fed(&[5; 30]);
-        baseline.close_through(1_000_000_000 * MINUTE, false, &settings::Baseline::default());
-        assert_eq!(baseline.minutes.len(), settings::Baseline::default().minutes);
-        assert!(baseline.minutes.iter().all(|m| m.logs == 0));
-    }
+fn hour_index(start: i64) -> usize {
+    start.div_euclid(HOUR).rem_euclid((DAYS * 24) as i64) as usize
 }
+
+/// A level in two bytes: its logarithm in steps of 0.04 %; 0 is none.
+fn packed(level: f64) -> u16 {
+    (level.ln_1p() * STEPS_PER_E).round().clamp(0.0, f64::from(u16::MAX - 1)) as u16 + 1
+}
+
+fn unpacked(hour: u16) -> f64 {
+    (f64::from(hour - 1) / STEPS_PER_E).exp_m1()
+}
+
+const STEPS_PER_E: f64 = 2_500.0;

@@ -11,12 +11,13 @@
 //! service back to `base` and folds it anew.
 
 use crate::closed_ticks::ClosedTicks;
-use crate::detector::{Detector, Finding};
+use crate::detector::{Alarm, Detector, Finding};
 use crate::episodes::{Evaluation, reconcile};
+use crate::flow::{Flow, Others, Who};
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
 use crate::settings;
 use crate::sums::{Diff, Sums, sums};
-use crate::window::{RollingTrace, SecondsTrace};
+use crate::window::{RollingTrace, SecondsTrace, kept_seconds};
 use compact_str::CompactString;
 use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::cursor::{Cursor, cursor_list};
@@ -68,6 +69,8 @@ struct Look<'a> {
     rolling: Sums,
     /// The earliest second that changed since the last look.
     changed: Option<i64>,
+    /// The stream around it; `None` for the stream itself.
+    others: Option<Others<'a>>,
 }
 
 impl Service {
@@ -99,11 +102,10 @@ impl Service {
         self.rewind_if_late(look);
         // A restart brings back more episodes than late logs can reach.
         self.forget_settled(settings);
-        let ended = self.head.fold(look.seconds, final_through, &settings.detection);
+        let ended = self.head.fold(look.seconds, look.others, final_through, &settings.detection);
         self.ended.extend(ended);
         let end = provisional_end(look.tick.clock_second());
-        let alarms =
-            if look.tick.ended { Vec::new() } else { self.head.peek(look.rolling, end, &settings.detection) };
+        let alarms = if look.tick.ended { Vec::new() } else { self.peek(look, end, settings) };
         let findings: Vec<Finding> = self.ended.iter().copied().chain(self.head.open()).collect();
         let evaluation = Evaluation {
             service: Some(name).filter(|name| **name != WHOLE_STREAM),
@@ -115,9 +117,18 @@ impl Service {
             last: look.tick.ended,
         };
         let changes = reconcile(&mut self.published, &evaluation);
-        let moved = self.move_base(look.seconds, final_through, settings);
+        let moved = self.move_base(look, settings);
         self.due = self.next_due(look.seconds, final_through, settings);
         (changes, moved)
+    }
+
+    /// Judges the windows that end at `end` and are not complete.
+    fn peek(&self, look: &Look<'_>, end: i64, settings: &Settings) -> Vec<Alarm> {
+        let from = |second: i64| look.seconds.partition_point(|(s, _)| *s < second);
+        let so_far = &look.seconds[..from(end)];
+        let minute = so_far[from(end - MINUTE)..].iter().fold(Sums::default(), |sum, (_, s)| sum + *s);
+        let last_seen = so_far.last().map_or(self.head.last_seen(), |(s, _)| self.head.last_seen().max(*s));
+        self.head.peek([minute, look.rolling], last_seen, look.others, end, &settings.detection)
     }
 
     fn rewind_if_late(&mut self, look: &Look<'_>) {
@@ -132,12 +143,13 @@ impl Service {
     }
 
     /// Moves `base` on in steps of a minute, up to where late logs can still reach.
-    fn move_base(&mut self, seconds: &[(i64, Sums)], final_through: i64, settings: &Settings) -> bool {
-        let reach = reach(final_through, settings);
+    fn move_base(&mut self, look: &Look<'_>, settings: &Settings) -> bool {
+        let reach = reach(look.tick.final_through(), settings);
         if reach <= self.base.at() {
             return false;
         }
-        self.base.fold(seconds, reach, &settings.detection);
+        self.base.fold(look.seconds, look.others, reach, &settings.detection);
+        self.base.remember(look.others);
         self.ended.retain(|finding| finding.decided_at(&settings.detection) > Some(reach));
         self.forget_settled(settings);
         true
@@ -158,11 +170,22 @@ impl Service {
         let first_from =
             |second: i64| seconds.get(seconds.partition_point(|(s, _)| *s < second)).map(|(s, _)| *s);
         let enters = first_from(final_through).map(|second| second + 1);
-        let leaves = first_from(final_through - WINDOW_SECONDS).map(|second| second + WINDOW_SECONDS + 1);
+        let leaves = |length| first_from(final_through - length).map(|second| second + length + 1);
         let provisional = self.published.iter().filter(|episode| episode.status == Status::Provisional);
         let decided = provisional.map(|episode| episode.key.first_raised_at.max(final_through + 1)).min();
         let base_moves = self.base.at() + settings.time.max_lateness + MINUTE;
-        let deadlines = [enters, leaves, self.head.deadline(&settings.detection), decided, Some(base_moves)];
+        // The open window is ahead of the watermark: it shows silence that much earlier.
+        let ahead = settings.time.watermark_delay + 1;
+        let silence = self.head.silence(&settings.detection).map(|end| end - ahead);
+        let deadlines = [
+            enters,
+            leaves(MINUTE),
+            leaves(WINDOW_SECONDS),
+            self.head.deadline(&settings.detection),
+            silence.filter(|end| *end > final_through),
+            decided,
+            Some(base_moves),
+        ];
         deadlines.into_iter().flatten().fold(i64::MAX, i64::min)
     }
 
@@ -183,9 +206,13 @@ fn reach(final_through: i64, settings: &Settings) -> i64 {
 /// All services of one worker.
 struct Services {
     settings: Settings,
+    /// When the stream went on.
+    flow: Flow,
     services: BTreeMap<CompactString, Service>,
     /// Services by the final second at which they want to be looked at.
     due: BTreeMap<i64, BTreeSet<CompactString>>,
+    /// No window was judged that ends later.
+    judged_through: i64,
 }
 
 impl Services {
@@ -218,7 +245,31 @@ impl Services {
         std::mem::replace(&mut self.due, later).into_values().flatten().collect()
     }
 
-    fn look(&mut self, name: &CompactString, look: &Look<'_>, out: &mut Vec<Change>) {
+    /// Takes the seconds in which the stream went on. The earliest after which what was judged may be judged anew.
+    fn take_flow(&mut self, logged: impl Iterator<Item = (i64, Who)>) -> Option<i64> {
+        logged.filter(|(second, who)| self.flow.observe(*second, *who)).map(|(second, _)| second).min()
+    }
+
+    /// Has the services looked at again that were judged beyond a second after which the stream went on after all.
+    fn change_after(&self, second: Option<i64>, changed: &mut Changed) {
+        let Some(second) = second.filter(|second| *second < self.judged_through) else { return };
+        for (name, _) in self.services.iter().filter(|(_, service)| service.head.at() > second) {
+            let earliest = changed.entry(name.clone()).or_default();
+            *earliest = Some(earliest.map_or(second, |earliest| earliest.min(second)));
+        }
+    }
+
+    /// Every service that had to be looked at was: forgets what none of them needs any more.
+    fn conclude(&mut self, tick: &Tick) {
+        self.judged_through = tick.final_through();
+        let reach = reach(self.judged_through, &self.settings);
+        // A base lags behind its due time by less than a minute, and looks back a window and how a pause began.
+        self.flow.forget_before(reach - kept_seconds(0));
+    }
+
+    fn look(&mut self, name: &CompactString, look: Look<'_>, out: &mut Vec<Change>) {
+        let others = (*name != WHOLE_STREAM).then(|| Others::of(name, &self.flow));
+        let look = &Look { others, ..look };
         let first = look.changed.or(look.seconds.first().map(|(second, _)| *second));
         let Some(first) = first.or_else(|| self.services.contains_key(name).then_some(0)) else { return };
         let service = self.services.entry(name.clone()).or_insert_with(|| Service::new(first));
@@ -337,6 +388,7 @@ pub fn detect<'scope>(
     rolling: Arranged<'scope, RollingTrace>,
     ticks: StreamVec<'scope, Epoch, Tick>,
     seeds: StreamVec<'scope, Epoch, Keyed>,
+    flow: StreamVec<'scope, Epoch, (i64, Who)>,
     settings: Settings,
 ) -> StreamVec<'scope, Epoch, Change> {
     let mut builder = OperatorBuilder::new("detect".to_owned(), ticks.scope());
@@ -344,15 +396,27 @@ pub fn detect<'scope>(
     let mut rolling_in = builder.new_input(rolling.stream, Pipeline);
     let mut ticks_in = builder.new_input(ticks, Pipeline);
     let mut seeds_in = builder.new_input(seeds, Pipeline);
+    let mut flow_in = builder.new_input(flow, Pipeline);
     let (changes_out, changes) = builder.new_output();
     let mut changes_out = OutputBuilder::from(changes_out);
     let (mut seconds_trace, mut rolling_trace) = (seconds.trace, rolling.trace);
     builder.build(move |capabilities| {
         drop(capabilities);
-        let mut all = Services { settings, services: BTreeMap::new(), due: BTreeMap::new() };
+        let mut all = Services {
+            settings,
+            flow: Flow::default(),
+            services: BTreeMap::new(),
+            due: BTreeMap::new(),
+            judged_through: i64::MIN,
+        };
         let mut changed: BTreeMap<Epoch, Changed> = BTreeMap::new();
         let mut ticks = ClosedTicks::default();
+        let mut flowed: BTreeMap<Epoch, Vec<(i64, Who)>> = BTreeMap::new();
         move |frontiers| {
+            flow_in.for_each(|cap, data| {
+                let Some(&epoch) = cap.least() else { return };
+                flowed.entry(epoch).or_default().append(data);
+            });
             seeds_in.for_each(|_, data| data.drain(..).for_each(|seed| all.restore(seed)));
             seconds_in.for_each(|_, spans| {
                 for batch in spans.drain(..).filter_map(|span| span.inner) {
@@ -381,15 +445,21 @@ pub fn detect<'scope>(
             });
             let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
             while let Some((cap, tick)) = ticks.next(is_closed) {
-                let wanted = wanted(&mut all, take_through(&mut changed, *cap.time()), &tick);
+                let later = flowed.split_off(&(*cap.time() + 1));
+                let logged = std::mem::replace(&mut flowed, later).into_values().flatten();
+                let again = all.take_flow(logged);
+                let mut changed = take_through(&mut changed, *cap.time());
+                all.change_after(again, &mut changed);
+                let wanted = wanted(&mut all, changed, &tick);
                 let mut out = Vec::new();
                 let mut reader =
                     Reader { seconds: &mut seconds_trace, rolling: &mut rolling_trace, epoch: *cap.time() };
                 reader.each(&wanted, |service, want, seconds, rolling| {
-                    let look = Look { tick: &tick, seconds, rolling, changed: want.changed };
-                    all.look(service, &look, &mut out);
+                    let look = Look { tick: &tick, seconds, rolling, changed: want.changed, others: None };
+                    all.look(service, look, &mut out);
                 });
                 reader.compact();
+                all.conclude(&tick);
                 changes_out.activate().session(&cap).give_iterator(out.into_iter());
             }
         }

@@ -13,7 +13,7 @@ use crate::detector::{Alarm, Finding};
 use crate::rules::{RULES, Rule, Verdict};
 use compact_str::CompactString;
 use smartlog_schema::anomaly::{AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Status};
-use smartlog_schema::window::WINDOW_SECONDS;
+use smartlog_schema::window::MINUTE;
 
 /// An open episode is republished when its peak grew by this share …
 const NOTABLE_GROWTH: f64 = 0.1;
@@ -163,7 +163,7 @@ fn follow_without_finding(episode: &mut Episode, evaluation: &Evaluation<'_>) ->
 fn raise(published: &mut Vec<Episode>, alarm: &Alarm, evaluation: &Evaluation<'_>) -> Option<EpisodeChange> {
     let rule = rule_of(alarm.anomaly_type)?;
     let key = key(alarm.anomaly_type, evaluation.provisional_end, evaluation);
-    let Verdict { value, threshold, baseline } = alarm.verdict;
+    let Verdict { value, threshold, baseline, .. } = alarm.verdict;
     let at = evaluation.provisional_end;
     // The same window end may have raised and retracted it before: that row comes back to life.
     let again = published.iter().position(|e| e.key == key);
@@ -181,7 +181,7 @@ fn raise(published: &mut Vec<Episode>, alarm: &Alarm, evaluation: &Evaluation<'_
         peak_value: value,
         score: None,
         model_version: None,
-        description: describe(rule, value, threshold, baseline, at),
+        description: describe(rule, &alarm.verdict, at),
         explanation: explain(rule, value, baseline),
         provenance: provenance(rule, threshold, evaluation),
         key,
@@ -195,7 +195,8 @@ fn raise(published: &mut Vec<Episode>, alarm: &Alarm, evaluation: &Evaluation<'_
 
 fn published_from(finding: &Finding, evaluation: &Evaluation<'_>) -> Episode {
     let rule = rule_of(finding.anomaly_type).unwrap_or(&RULES[0]);
-    let Finding { started_at, last_seen, ended_at, expired, value, threshold, baseline, peak, .. } = *finding;
+    let Finding { started_at, last_seen, ended_at, expired, verdict, peak, .. } = *finding;
+    let Verdict { value, threshold, baseline, .. } = verdict;
     Episode {
         key: key(finding.anomaly_type, started_at, evaluation),
         status: match (ended_at, expired) {
@@ -215,7 +216,7 @@ fn published_from(finding: &Finding, evaluation: &Evaluation<'_>) -> Episode {
         peak_value: peak,
         score: None,
         model_version: None,
-        description: describe(rule, value, threshold, baseline, started_at),
+        description: describe(rule, &verdict, started_at),
         explanation: explain(rule, value, baseline),
         provenance: provenance(rule, threshold, evaluation),
     }
@@ -230,21 +231,24 @@ fn rule_of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
 }
 
 /// One sentence for a person: what is, what is usual, where the line was.
-fn describe(rule: &Rule, value: f64, threshold: f64, baseline: f64, end: i64) -> String {
+fn describe(rule: &Rule, verdict: &Verdict, end: i64) -> String {
+    let Verdict { value, threshold, baseline, seconds } = *verdict;
     let shown = |v: f64| show(v * rule.measure.scale, rule.measure.unit);
     let at = jiff::Timestamp::from_second(end).map_or_else(|_| end.to_string(), |t| t.to_string());
-    let minutes = WINDOW_SECONDS / 60;
+    let time =
+        if seconds % MINUTE == 0 { count(seconds / MINUTE, "minute") } else { count(seconds, "second") };
     let name = rule.measure.name;
     let times = if baseline > 0.0 {
         format!("{} × the usual {}", significant(value / baseline), shown(baseline))
     } else {
         "usual: none".to_owned()
     };
-    format!(
-        "{name} {} in the {minutes} minutes to {at}: {times} (threshold {})",
-        shown(value),
-        shown(threshold)
-    )
+    format!("{name} {} in the {time} to {at}: {times} (threshold {})", shown(value), shown(threshold))
+}
+
+/// "minute", "5 minutes".
+fn count(number: i64, unit: &str) -> String {
+    if number == 1 { unit.to_owned() } else { format!("{number} {unit}s") }
 }
 
 fn show(value: f64, unit: &str) -> String {

@@ -221,7 +221,7 @@ impl Fold {
         let report = |(state, partition): (&mut PartitionState, &Partition)| {
             let exhausted = partition.at_end || partition.ended;
             let settled = settle(state, &self.context, wall_us, exhausted);
-            let time_us = if partition.ended { state.time.finish() } else { settled };
+            let time_us = if partition.ended { state.time.finish(&self.context.time) } else { settled };
             Report {
                 source: state.source.clone(),
                 next_offset: partition.next_offset,

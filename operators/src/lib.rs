@@ -11,7 +11,8 @@
 //! | [`admit`] | which services have state of their own |
 //! | [`window`] | partial sums → rolling 5-minute windows |
 //! | [`hourly`] | partial sums → hourly counts |
-//! | [`baseline`], [`rules`], [`detector`] | what is normal, what is not, and for how long |
+//! | [`baseline`], [`dispersion`], [`chance`], [`rules`], [`detector`] | what is normal, what is not, and for how long |
+//! | [`flow`] | when the stream as a whole went on |
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
 //! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
 //! | [`patterns`] | messages → shapes → templates |
@@ -20,13 +21,16 @@
 
 pub mod admit;
 pub mod baseline;
+pub mod chance;
 pub mod clock;
 mod closed_ticks;
 pub mod detect;
 pub mod detector;
+pub mod dispersion;
 pub mod episodes;
 pub mod feature_rows;
 pub mod features;
+pub mod flow;
 pub mod fold;
 pub mod hourly;
 pub mod parse;

@@ -2,6 +2,7 @@
 //!
 //! Plain data with defaults; reading them from files, flags and the environment is the program's business.
 
+use crate::dispersion::Prior;
 use serde::{Deserialize, Serialize};
 
 /// How event time is kept. See docs/ARCHITECTURE.md, "Time".
@@ -28,18 +29,66 @@ impl Default for Time {
 pub struct Baseline {
     /// A minute counts only once it ended this long ago, so that an incident does not become its own baseline.
     pub lag: i64,
-    /// Minutes remembered.
+    /// Minutes that a level is taken from.
     pub minutes: usize,
     /// Lagged minutes needed before they are trusted; until then all minutes so far serve.
     pub enough_minutes: usize,
-    /// Minutes so far that volume needs at the least.
+    /// Minutes with logs that volume needs at the least.
     pub first_minutes: usize,
+    /// Days on which an hour must have been seen before it counts as season.
+    pub season_days: usize,
+    /// Length of the window that is watched for slow changes; its baseline lags by as much more.
+    pub drift: i64,
+    /// Squared relative spread that a level is taken to have until it is learned.
+    pub spread: f64,
+    /// The same of the share of errors.
+    pub error_spread: f64,
 }
 
 impl Default for Baseline {
     fn default() -> Self {
-        Baseline { lag: 600, minutes: 120, enough_minutes: 30, first_minutes: 5 }
+        Baseline {
+            lag: 600,
+            minutes: 60,
+            enough_minutes: 30,
+            first_minutes: 5,
+            season_days: 3,
+            drift: 900,
+            spread: 0.1,
+            error_spread: 0.15,
+        }
     }
+}
+
+impl Baseline {
+    /// For blocks of a minute: worth an hour, two days remembered.
+    pub fn minute_prior(&self) -> Prior {
+        Prior { spread: self.spread, blocks: 30.0, memory: 2880.0 }
+    }
+
+    /// For blocks of five minutes.
+    pub fn window_prior(&self) -> Prior {
+        Prior { spread: self.spread, blocks: 12.0, memory: 576.0 }
+    }
+
+    /// For blocks as long as `drift`.
+    pub fn drift_prior(&self) -> Prior {
+        Prior { spread: self.spread, blocks: 6.0, memory: 192.0 }
+    }
+
+    /// For the errors of five minutes.
+    pub fn error_prior(&self) -> Prior {
+        Prior { spread: self.error_spread, blocks: 6.0, memory: 576.0 }
+    }
+}
+
+/// When a window of one length is beyond: both must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    /// Multiple of the baseline.
+    pub ratio: f64,
+    /// Largest probability that chance alone goes as far.
+    pub significance: f64,
 }
 
 /// `error_rate_spike`: error rate above `ratio` × baseline, and more errors than chance explains.
@@ -47,43 +96,63 @@ impl Default for Baseline {
 pub struct ErrorRateSpike {
     /// Whether the rule is asked at all.
     pub enabled: bool,
-    pub ratio: f64,
-    /// Fewest errors in the window.
+    /// Over the last minute, over the window, and over the time that is watched for drift.
+    pub minute: Test,
+    pub window: Test,
+    pub drift: Test,
+    /// Fewest errors.
     pub min_errors: i64,
     /// The baseline is taken to be at least this, so that a service without errors is not alarmed by its first.
     pub baseline_floor: f64,
-    /// Largest probability that chance alone gives as many errors.
-    pub significance: f64,
 }
 
 impl Default for ErrorRateSpike {
     fn default() -> Self {
-        ErrorRateSpike { enabled: true, ratio: 3.0, min_errors: 5, baseline_floor: 0.005, significance: 1e-6 }
+        ErrorRateSpike {
+            enabled: true,
+            minute: Test { ratio: 3.0, significance: 3e-5 },
+            window: Test { ratio: 3.0, significance: 5e-4 },
+            drift: Test { ratio: 2.5, significance: 1e-3 },
+            min_errors: 5,
+            baseline_floor: 0.002,
+        }
     }
 }
 
-/// `log_volume_spike` and `log_volume_drop`: volume beyond `ratio` × baseline, and further from it than its own
-/// spread explains.
+/// `log_volume_spike` and `log_volume_drop`: volume beyond `ratio` × baseline, and further from it than the service's
+/// own bursts explain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
     /// Whether the rule is asked at all.
     pub enabled: bool,
-    pub ratio: f64,
+    pub minute: Test,
+    pub window: Test,
+    pub drift: Test,
     /// Fewest logs a window must have (spike) or be expected to have (drop).
     pub min_logs: f64,
-    /// Standard deviations of the window's volume.
-    pub deviations: f64,
 }
 
 impl Volume {
     /// Defaults of `log_volume_spike`.
     pub fn spike() -> Self {
-        Volume { enabled: true, ratio: 5.0, min_logs: 20.0, deviations: 6.0 }
+        Volume {
+            enabled: true,
+            minute: Test { ratio: 3.0, significance: 1e-5 },
+            window: Test { ratio: 2.5, significance: 3e-4 },
+            drift: Test { ratio: 2.0, significance: 1e-3 },
+            min_logs: 20.0,
+        }
     }
 
     /// Defaults of `log_volume_drop`.
     pub fn drop() -> Self {
-        Volume { enabled: true, ratio: 0.1, min_logs: 20.0, deviations: 3.0 }
+        Volume {
+            enabled: true,
+            minute: Test { ratio: 0.1, significance: 1e-5 },
+            window: Test { ratio: 0.1, significance: 5e-4 },
+            drift: Test { ratio: 0.3, significance: 1e-4 },
+            min_logs: 10.0,
+        }
     }
 }
 
@@ -94,6 +163,8 @@ pub struct Detection {
     pub error_rate_spike: ErrorRateSpike,
     pub log_volume_spike: Volume,
     pub log_volume_drop: Volume,
+    /// A rule that raised more episodes of a service than this within a week asks for more surprise there.
+    pub episodes_per_week: f64,
     /// An episode ends when its rule has been calm for this long.
     pub calm: i64,
     /// While an episode is open, its rule stays beyond until the metric is back within this share of the threshold.
@@ -111,6 +182,7 @@ impl Default for Detection {
             error_rate_spike: ErrorRateSpike::default(),
             log_volume_spike: Volume::spike(),
             log_volume_drop: Volume::drop(),
+            episodes_per_week: 3.0,
             calm: 60,
             hysteresis: 0.8,
             max_episode: 6 * 3600,

@@ -10,7 +10,8 @@
 //! when the second leaves the window, and `seconds` when no late log can need it any more. The arrangements are the
 //! only aggregates: the schedule holds differences that are still to come, nothing that is read.
 
-use crate::record::{Change, Epoch, Keyed, Partial, Tick};
+use crate::flow::{Who, hash};
+use crate::record::{Change, Epoch, Keyed, Partial, Tick, WHOLE_STREAM};
 use crate::sums::{Diff, Sums, minus, plus};
 use compact_str::CompactString;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
@@ -144,6 +145,8 @@ pub struct Windows<'scope> {
     pub changes: StreamVec<'scope, Epoch, Change>,
     /// Seeds that are not sums, for detection.
     pub seeds: StreamVec<'scope, Epoch, Keyed>,
+    /// The seconds in which this worker's services logged, and who; to be broadcast.
+    pub flow: StreamVec<'scope, Epoch, (i64, Who)>,
 }
 
 /// Keeps the windows of the services that hash to this worker.
@@ -160,10 +163,12 @@ pub fn window<'scope>(
     let (rolling_out, rolling) = builder.new_output::<Vec<(CompactString, Epoch, Diff)>>();
     let (changes_out, changes) = builder.new_output();
     let (seeds_out, seeds) = builder.new_output();
+    let (flow_out, flow) = builder.new_output();
     let mut seconds_out = OutputBuilder::from(seconds_out);
     let mut rolling_out = OutputBuilder::from(rolling_out);
     let mut changes_out = OutputBuilder::from(changes_out);
     let mut seeds_out = OutputBuilder::from(seeds_out);
+    let mut flow_out = OutputBuilder::from(flow_out);
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut schedule = Schedule::new(max_lateness);
@@ -175,8 +180,9 @@ pub fn window<'scope>(
             let mut rolling_out = rolling_out.activate();
             let mut changes_out = changes_out.activate();
             let mut seeds_out = seeds_out.activate();
+            let mut flow_out = flow_out.activate();
             let capabilities = |retain: &dyn Fn(usize) -> Option<Capability<Epoch>>| {
-                (0..4).filter_map(retain).collect::<Vec<_>>()
+                (0..5).filter_map(retain).collect::<Vec<_>>()
             };
             keyed.for_each(|cap, data| {
                 let Some(&epoch) = cap.least() else { return };
@@ -196,6 +202,7 @@ pub fn window<'scope>(
                     let mut seconds = seconds_out.session(&caps[0]);
                     let mut changes = changes_out.session(&caps[2]);
                     let mut seeds = seeds_out.session(&caps[3]);
+                    let mut logged: BTreeMap<i64, Who> = BTreeMap::new();
                     for item in items {
                         let (update, change) = match item {
                             Keyed::Partial(partial) => match schedule.accept(&partial) {
@@ -209,9 +216,14 @@ pub fn window<'scope>(
                             }
                         };
                         let (key, diff) = update;
+                        if key.0 != WHOLE_STREAM {
+                            let who = Who::One(hash(&key.0));
+                            logged.entry(key.1).and_modify(|known| *known = known.and(who)).or_insert(who);
+                        }
                         seconds.give((key, epoch, diff));
                         changes.give_iterator(change.into_iter());
                     }
+                    flow_out.session(&caps[4]).give_iterator(logged.into_iter());
                 }
                 if let Some((caps, tick)) = ticked.remove(&epoch).filter(|(_, tick)| tick.is_known()) {
                     let (rolled, forgotten) = schedule.advance(&tick);
@@ -231,6 +243,7 @@ pub fn window<'scope>(
         rolling: rolling.as_collection().arrange_by_self_named("rolling"),
         changes,
         seeds,
+        flow,
     }
 }
 

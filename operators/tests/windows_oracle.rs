@@ -268,8 +268,15 @@ fn check_clock(input: &Input, story: &Story, is_whole: bool) {
 
 fn check_episodes(expected: &Expected, story: &Story, settings: &Settings) {
     let through = story.closed[story.closed.len() - 1].final_through();
+    let mut stream = naive::Stream::default();
+    for (service, seconds) in expected.in_time.iter().filter(|(service, _)| *service != WHOLE) {
+        for second in seconds.0.keys() {
+            stream.entry(*second).or_default().push(service.clone());
+        }
+    }
     for (service, seconds) in &expected.in_time {
-        let wanted = naive::episodes(seconds, through, settings);
+        let others = (service != WHOLE).then_some((service.as_str(), &stream));
+        let wanted = naive::episodes(seconds, others, through, settings);
         let mut found: Vec<&Episode> = story
             .store
             .episodes

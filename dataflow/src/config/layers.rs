@@ -15,7 +15,7 @@ use super::settings::Config;
 use super::suggest;
 use serde::de::IntoDeserializer;
 use serde_path_to_error::Segment;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::Value;
@@ -168,13 +168,27 @@ impl Settings {
     pub fn into_config(mut self) -> Result<(Config, Self), ConfigError> {
         ConfigError::check(std::mem::take(&mut self.problems))?;
         let mut root = toml::Table::new();
-        for (setting, (value, _)) in &self.values {
+        for (setting, (value, _)) in self.neighbours().iter().chain(&self.values) {
             insert(&mut root, setting, value.clone());
         }
         match serde_path_to_error::deserialize(Value::Table(root).into_deserializer()) {
             Ok(config) => Ok((config, self)),
             Err(fault) => Err(self.refusal(&fault).into()),
         }
+    }
+
+    /// The default numbers of every table in which a number is set: tables of one type differ in them by their place, so
+    /// what a table leaves out cannot be the type's to say.
+    fn neighbours(&self) -> BTreeMap<SettingKey, (Value, Origin)> {
+        let numbers = || options().iter().filter(|option| option.kind == Kind::Number);
+        let is_set = |option: &&OptionSpec| self.values.keys().any(|setting| setting.key == option.key);
+        let touched: BTreeSet<&str> = numbers().filter(is_set).map(OptionSpec::section).collect();
+        let default = |option: &OptionSpec| {
+            let key = SettingKey { key: option.key.clone(), entry: None };
+            let value = option.default.as_ref()?.parse::<f64>().ok()?;
+            Some((key, (Value::Float(value), Origin::Default)))
+        };
+        numbers().filter(|option| touched.contains(option.section())).filter_map(default).collect()
     }
 
     fn refusal(&self, fault: &serde_path_to_error::Error<toml::de::Error>) -> Problem {

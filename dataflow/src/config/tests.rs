@@ -376,8 +376,8 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
             "`store.pipeline`: `a/b`; use 1 to 63 letters, digits, `.`, `_`, `-`",
         ),
         (
-            "[detection.log_volume_drop]\nratio = 2",
-            "`detection.log_volume_drop.ratio`: 2; must lie between 0 and 1",
+            "[detection.log_volume_drop.window]\nratio = 2",
+            "`detection.log_volume_drop.window.ratio`: 2; must lie between 0 and 1",
         ),
         ("[detection]\nhysteresis = nan", "`detection.hysteresis`: NaN; must be more than 0 and 1 at most"),
         (

@@ -413,7 +413,7 @@ fn carries_password(url: &str) -> bool {
 
 fn detection(detection: &Detection, refusals: &mut Refusals) {
     let Detection { calm, max_episode, retire_after, hysteresis, baseline, .. } = detection;
-    let Baseline { minutes, enough_minutes, lag, .. } = *baseline;
+    let Baseline { minutes, enough_minutes, first_minutes, season_days, lag, drift, .. } = *baseline;
     whole_seconds(
         &[
             ("detection.calm", *calm),
@@ -423,6 +423,15 @@ fn detection(detection: &Detection, refusals: &mut Refusals) {
         ],
         refusals,
     );
+    let whole_minutes = drift.as_secs() >= 60 && drift.as_secs().is_multiple_of(60);
+    let message = format_args!("{drift:?}; must be whole minutes, one at least");
+    require(refusals, whole_minutes, "detection.baseline.drift", message);
+    let first = (1..=minutes).contains(&first_minutes);
+    let message =
+        format_args!("{first_minutes}; must lie between 1 and detection.baseline.minutes ({minutes})");
+    require(refusals, first, "detection.baseline.first_minutes", message);
+    let message = format_args!("{season_days}; must lie between 1 and 7");
+    require(refusals, (1..=7).contains(&season_days), "detection.baseline.season_days", message);
     let share = *hysteresis > 0.0 && *hysteresis <= 1.0;
     let message = format_args!("{hysteresis}; must be more than 0 and 1 at most");
     require(refusals, share, "detection.hysteresis", message);
@@ -436,26 +445,35 @@ fn detection(detection: &Detection, refusals: &mut Refusals) {
 fn rules(detection: &Detection, refusals: &mut Refusals) {
     let Detection { error_rate_spike: errors, log_volume_spike: spike, log_volume_drop: drop, .. } =
         detection;
-    for (key, ratio) in [
-        ("detection.error_rate_spike.ratio", errors.ratio),
-        ("detection.log_volume_spike.ratio", spike.ratio),
-    ] {
-        let beyond = ratio > 1.0 && ratio.is_finite();
-        require(refusals, beyond, key, format_args!("{ratio}; must be more than 1"));
-    }
-    for (key, share) in [
-        ("detection.error_rate_spike.baseline_floor", errors.baseline_floor),
-        ("detection.error_rate_spike.significance", errors.significance),
-        ("detection.log_volume_drop.ratio", drop.ratio),
-    ] {
-        let between = share > 0.0 && share < 1.0;
-        require(refusals, between, key, format_args!("{share}; must lie between 0 and 1"));
-    }
+    let above = |ratio: f64| ratio > 1.0 && ratio.is_finite();
+    let below = |ratio: f64| ratio > 0.0 && ratio < 1.0;
+    let keys = [
+        ["detection.error_rate_spike.minute.ratio", "detection.error_rate_spike.minute.significance"],
+        ["detection.error_rate_spike.window.ratio", "detection.error_rate_spike.window.significance"],
+        ["detection.error_rate_spike.drift.ratio", "detection.error_rate_spike.drift.significance"],
+    ];
+    tests(keys, [errors.minute, errors.window, errors.drift], above, "be more than 1", refusals);
+    let keys = [
+        ["detection.log_volume_spike.minute.ratio", "detection.log_volume_spike.minute.significance"],
+        ["detection.log_volume_spike.window.ratio", "detection.log_volume_spike.window.significance"],
+        ["detection.log_volume_spike.drift.ratio", "detection.log_volume_spike.drift.significance"],
+    ];
+    tests(keys, [spike.minute, spike.window, spike.drift], above, "be more than 1", refusals);
+    let keys = [
+        ["detection.log_volume_drop.minute.ratio", "detection.log_volume_drop.minute.significance"],
+        ["detection.log_volume_drop.window.ratio", "detection.log_volume_drop.window.significance"],
+        ["detection.log_volume_drop.drift.ratio", "detection.log_volume_drop.drift.significance"],
+    ];
+    tests(keys, [drop.minute, drop.window, drop.drift], below, "lie between 0 and 1", refusals);
+    let floor = errors.baseline_floor;
+    let message = format_args!("{floor}; must lie between 0 and 1");
+    require(refusals, below(floor), "detection.error_rate_spike.baseline_floor", message);
     for (key, value) in [
         ("detection.log_volume_spike.min_logs", spike.min_logs),
-        ("detection.log_volume_spike.deviations", spike.deviations),
         ("detection.log_volume_drop.min_logs", drop.min_logs),
-        ("detection.log_volume_drop.deviations", drop.deviations),
+        ("detection.episodes_per_week", detection.episodes_per_week),
+        ("detection.baseline.spread", detection.baseline.spread),
+        ("detection.baseline.error_spread", detection.baseline.error_spread),
     ] {
         let some = value >= 0.0 && value.is_finite();
         require(refusals, some, key, format_args!("{value}; must be 0 or more"));
@@ -481,6 +499,22 @@ fn redis(config: &Config, refusals: &mut Refusals) {
         "redis.url",
         format_args!("what it is given comes from the store, and store.url is none: name a store"),
     );
+}
+
+/// The tests of one rule: over the minute, the window and the drift. `keys`: of ratio and significance.
+fn tests(
+    keys: [[&'static str; 2]; 3],
+    tests: [Test; 3],
+    is_beyond: impl Fn(f64) -> bool,
+    must: &str,
+    refusals: &mut Refusals,
+) {
+    for ([of_ratio, of_significance], Test { ratio, significance }) in keys.into_iter().zip(tests) {
+        require(refusals, is_beyond(ratio), of_ratio, format_args!("{ratio}; must {must}"));
+        let share = significance > 0.0 && significance < 1.0;
+        let message = format_args!("{significance}; must lie between 0 and 1");
+        require(refusals, share, of_significance, message);
+    }
 }
 
 fn serving(config: &Config, refusals: &mut Refusals) {

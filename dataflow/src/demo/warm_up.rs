@@ -45,7 +45,8 @@ pub fn snapshot(
     let services = names.into_iter().zip(seconds).chain([(WHOLE_STREAM.clone(), whole)]);
     for (service, sums) in services.filter(|(_, sums)| !sums.is_empty()) {
         let mut detector = Detector::new(sums[0].0);
-        detector.fold(&sums, checkpoint, detection);
+        // The history is quiet: nobody falls silent in it, and neither do all.
+        detector.fold(&sums, None, checkpoint, detection);
         let state = detector.to_bytes().context("keeping what was learnt")?;
         let recent = sums.partition_point(|(second, _)| *second < now - kept_seconds(time.max_lateness));
         snapshot

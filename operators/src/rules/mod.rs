@@ -1,25 +1,90 @@
 //! The rules. One file each, one line each in [`RULES`].
 
 mod error_rate_spike;
-mod log_volume_drop;
+pub mod log_volume_drop;
 mod log_volume_spike;
 
-use crate::baseline::Normal;
-use crate::settings::Detection;
+use crate::baseline::{Expected, Normal};
+use crate::flow::Others;
+use crate::settings::{Detection, Test};
 use crate::sums::Sums;
+use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{AnomalyType, Severity};
-use smartlog_schema::window::WINDOW_SECONDS;
+use smartlog_schema::window::{MINUTE, WINDOW_SECONDS};
 
 /// What a rule looks at.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
+    /// The sums of the last minute.
+    pub minute: Sums,
     /// The sums of the 5-minute window.
     pub window: Sums,
+    /// Seconds since the last log in which the stream went on.
+    pub silent_for: i64,
+    /// The end of the windows.
+    pub end: i64,
+    /// The stream, where what nobody logs is to be no drop; `None` for the stream itself and for what goes on.
+    pub others: Option<Others<'a>>,
     pub normal: &'a Normal,
     pub settings: &'a Detection,
     /// Whether the service is at least as old as the window: a younger one is not judged on volume.
     pub fills_window: bool,
+    /// Surprise that is asked for beyond the tests' own, nats.
+    pub demand: f64,
 }
+
+/// The lengths of time that are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    Minute,
+    Window,
+    Drift,
+}
+
+impl View<'_> {
+    fn sums(&self, scale: Scale) -> Option<Sums> {
+        match scale {
+            Scale::Minute => Some(self.minute),
+            Scale::Window => Some(self.window),
+            Scale::Drift => self.normal.drifted,
+        }
+    }
+
+    fn expected(&self, scale: Scale) -> &Expected {
+        match scale {
+            Scale::Minute => &self.normal.minute,
+            Scale::Window => &self.normal.window,
+            Scale::Drift => &self.normal.drift,
+        }
+    }
+
+    /// The surprise that a test asks for, nats.
+    fn needed(&self, test: Test) -> f64 {
+        -test.significance.ln() + self.demand
+    }
+
+    /// Seconds by which the stream stood still for longer than a window of that length allows, to begin an episode.
+    fn masked_for(&self, scale: Scale) -> i64 {
+        let length = self.seconds(scale).min(WINDOW_SECONDS);
+        let still = self.others.map_or(0, |others| others.still(self.end - length, self.end));
+        still - length / STILL_SHARE
+    }
+
+    fn minutes(&self, scale: Scale) -> f64 {
+        self.seconds(scale) as f64 / MINUTE as f64
+    }
+
+    fn seconds(&self, scale: Scale) -> i64 {
+        match scale {
+            Scale::Minute => MINUTE,
+            Scale::Window => WINDOW_SECONDS,
+            Scale::Drift => self.settings.baseline.drift,
+        }
+    }
+}
+
+/// A window of which more than this part is missing everywhere says nothing about one service.
+pub const STILL_SHARE: i64 = 10;
 
 /// Which side of the threshold is trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +94,15 @@ pub enum Side {
 }
 
 /// What a rule measured.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     pub value: f64,
     /// The value that must be crossed, floors included.
     pub threshold: f64,
     /// What is usual.
     pub baseline: f64,
+    /// The length of time that was looked at.
+    pub seconds: i64,
 }
 
 /// One rule.
@@ -47,8 +114,8 @@ pub struct Rule {
     pub measure: Measure,
     /// Whether the user wants it.
     pub is_enabled: fn(&Detection) -> bool,
-    /// `None`: too little is known to judge. Asked through [`Rule::verdict`].
-    pub judge: fn(&View<'_>) -> Option<Verdict>,
+    /// What is beyond its threshold, that eased by a factor; `None`: nothing is. Asked through [`Rule::verdict`].
+    pub judge: fn(&View<'_>, f64) -> Option<Verdict>,
 }
 
 /// How a rule's values are shown to people.
@@ -62,26 +129,9 @@ pub struct Measure {
 pub const RULES: &[Rule] = &[error_rate_spike::RULE, log_volume_spike::RULE, log_volume_drop::RULE];
 
 impl Rule {
-    /// What the rule measured; `None` when too little is known to judge, or it is switched off.
-    pub fn verdict(&self, view: &View<'_>) -> Option<Verdict> {
-        if (self.is_enabled)(view.settings) { (self.judge)(view) } else { None }
-    }
-
-    /// Whether the verdict is trouble.
-    pub fn is_beyond(&self, verdict: &Verdict) -> bool {
-        match self.side {
-            Side::Above => verdict.value > verdict.threshold,
-            Side::Below => verdict.value < verdict.threshold,
-        }
-    }
-
-    /// Whether trouble that was there goes on: hysteresis keeps it from flapping around the threshold.
-    pub fn goes_on(&self, verdict: &Verdict, hysteresis: f64) -> bool {
-        let eased = match self.side {
-            Side::Above => verdict.threshold * hysteresis,
-            Side::Below => verdict.threshold / hysteresis,
-        };
-        self.is_beyond(&Verdict { threshold: eased, ..*verdict })
+    /// What is beyond its threshold, that eased by `ease`; `None` when nothing is, or the rule is switched off.
+    pub fn verdict(&self, view: &View<'_>, ease: f64) -> Option<Verdict> {
+        if (self.is_enabled)(view.settings) { (self.judge)(view, ease) } else { None }
     }
 
     /// The more extreme of two values.
@@ -93,16 +143,4 @@ impl Rule {
     }
 }
 
-/// Logs per minute over the window.
-fn logs_per_minute(logs: f64) -> f64 {
-    logs * 60.0 / WINDOW_SECONDS as f64
-}
-
 const LOGS_PER_MINUTE: Measure = Measure { name: "Log volume", unit: "logs/min", scale: 1.0 };
-
-/// The volume of a whole window as the baseline has it: mean and standard deviation.
-fn window_volume(view: &View<'_>) -> Option<(f64, f64)> {
-    let volume = view.normal.volume.filter(|_| view.fills_window)?;
-    let minutes = WINDOW_SECONDS as f64 / 60.0;
-    Some((volume.median * minutes, volume.deviation * minutes.sqrt()))
-}

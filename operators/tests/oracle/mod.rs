@@ -7,3 +7,4 @@ pub mod naive;
 pub mod product;
 pub mod script;
 pub mod settings;
+pub mod usual;

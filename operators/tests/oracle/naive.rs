@@ -1,7 +1,9 @@
 //! What the windows and episodes must be, by brute force: it knows the logs sorted by event time and the documented
-//! meaning of the rules, and looks at every single second. Shares no code with the product.
+//! meaning of the rules, and looks at every single second. What is normal: [`super::usual`]. Shares no code with the
+//! product.
 
 use super::settings::Settings;
+use super::usual::{Past, Scale, Usual, nats_of, nats_of_errors, too_few, too_many, too_many_errors};
 use std::collections::{BTreeMap, BTreeSet};
 
 const WINDOW: i64 = 300;
@@ -66,18 +68,6 @@ pub struct Trouble {
     pub peak: f64,
 }
 
-struct Minute {
-    end: i64,
-    count: Count,
-    in_trouble: bool,
-}
-
-struct Normal {
-    /// Median and spread of logs per minute.
-    volume: Option<(f64, f64)>,
-    error_rate: Option<f64>,
-}
-
 /// What a rule measures now.
 #[derive(Clone, Copy)]
 struct Measured {
@@ -91,47 +81,88 @@ struct Running {
     calm_since: Option<i64>,
 }
 
+/// How often a rule raised something: as of the last minute, and since.
+#[derive(Clone, Copy, Default)]
+struct Often {
+    fading: f64,
+    since: f64,
+}
+
+/// Who logged in each second.
+pub type Stream = BTreeMap<i64, Vec<String>>;
+
+/// Whether the stream stood still in a second: nobody logged in it and in the five seconds before, and who logged last
+/// was not this service alone.
+fn stood_still(others: Option<(&str, &Stream)>, second: i64) -> bool {
+    let Some((service, stream)) = others.filter(|(_, stream)| !stream.contains_key(&second)) else {
+        return false;
+    };
+    let Some((&last, _)) = stream.range(..second).next_back() else { return true };
+    let alone = || stream.range(last - 60..=last).all(|(_, who)| who.iter().all(|name| name == service));
+    second - last > 5 && !alone()
+}
+
 /// Every episode of one service in the windows that end at or before `through`.
-pub fn episodes(seconds: &Seconds, through: i64, settings: &Settings) -> Vec<Trouble> {
+pub fn episodes(
+    seconds: &Seconds,
+    others: Option<(&str, &Stream)>,
+    through: i64,
+    settings: &Settings,
+) -> Vec<Trouble> {
     let detection = &settings.detection;
     let mut found = Vec::new();
     let Some(mut first) = seconds.0.keys().next().copied() else { return found };
     let mut last_log = first;
-    let mut minutes: Vec<Minute> = Vec::new();
-    let mut normal = Normal { volume: None, error_rate: None };
+    let mut past = Past::default();
+    let mut usual = Usual::default();
     let mut running: [Option<Running>; 3] = [None, None, None];
+    let mut often = [Often::default(); 3];
     let start = first - WINDOW;
     let each: Vec<Count> =
         (start..through).map(|second| seconds.0.get(&second).copied().unwrap_or_default()).collect();
+    let newest = |length: i64, end: i64| {
+        let slice = &each[(end - length - start) as usize..(end - start) as usize];
+        slice.iter().fold((0, 0, 0), |sum, count| add(sum, *count))
+    };
+    let still: Vec<bool> = (start..through).map(|second| stood_still(others, second)).collect();
+    let stills = |from: i64, to: i64| {
+        (from.max(start)..to).filter(|second| still[(second - start) as usize]).count() as i64
+    };
+    // Of the drift no more than a window's length can be masked.
+    let drift = detection.baseline.drift.min(WINDOW);
+    let mut missed = 0;
     for end in first + 1..=through {
-        let window = each[(end - WINDOW - start) as usize..(end - start) as usize]
-            .iter()
-            .fold((0, 0, 0), |sum, count| add(sum, *count));
+        let calm = running.iter().all(Option::is_none);
         if seconds.0.contains_key(&(end - 1)) {
-            if end - 1 - last_log >= detection.retire_after && running.iter().all(Option::is_none) {
+            let now = end - 1;
+            if now > first && calm && now - last_log >= detection.retire_after {
                 // Forgotten: it starts over.
-                first = end - 1;
-                minutes.clear();
-                normal = Normal { volume: None, error_rate: None };
+                first = now;
+                past = Past::default();
+                usual = Usual::default();
+                often = [Often::default(); 3];
+            } else if calm {
+                past.longest_pause = past.longest_pause.max(missed as f64);
             }
-            last_log = end - 1;
+            last_log = now;
+            missed = 0;
+        } else {
+            missed += 1 - stills(end - 1, end);
         }
         if end % 60 == 0 {
             // The minute of the first log is not a whole one.
             if end - 60 > first.div_euclid(60) * 60 {
-                let in_trouble = running.iter().any(Option::is_some);
-                let count = seconds.between(end - 60, end);
-                minutes.push(Minute { end, count, in_trouble });
-                if minutes.len() > detection.baseline.minutes {
-                    // Minutes of trouble give way first, but those that may still become the new normal.
-                    let newest = (detection.baseline.lag / 60).max(detection.baseline.first_minutes as i64);
-                    let old = minutes.iter().position(|m| m.in_trouble && m.end <= end - newest * 60);
-                    minutes.remove(old.unwrap_or(0));
-                }
+                let (logs, errors, _) = seconds.between(end - 60, end);
+                let left_out = !calm || stills(end - 60, end) > 6;
+                past.minute(end, logs as f64, errors as f64, left_out, &usual, detection);
             }
-            normal = look(&minutes, end, settings);
+            usual = past.usual(end, detection);
+            for Often { fading, since } in &mut often {
+                *fading = *fading * (1.0 - 1.0 / 10_080.0) + *since;
+                *since = 0.0;
+            }
         }
-        for slot in &mut running {
+        for (slot, often) in running.iter_mut().zip(&mut often) {
             let Some(open) = slot else { continue };
             if end - open.trouble.started_at < detection.max_episode {
                 continue;
@@ -141,15 +172,28 @@ pub fn episodes(seconds: &Seconds, through: i64, settings: &Settings) -> Vec<Tro
             trouble.state = State::Expired;
             found.push(trouble);
             *slot = None;
-            let adopted = (detection.baseline.lag / 60).max(detection.baseline.first_minutes as i64);
-            let keep = minutes.len().saturating_sub(adopted as usize);
-            minutes.drain(..keep);
-            minutes.iter_mut().for_each(|minute| minute.in_trouble = false);
-            normal = look(&minutes, end.div_euclid(60) * 60, settings);
+            often.since += 1.0;
+            past.adopt(detection);
+            usual = past.usual(end.div_euclid(60) * 60, detection);
         }
-        for (kind, slot) in KINDS.into_iter().zip(&mut running) {
-            let measured = measure(kind, window, &normal, end - first >= WINDOW, settings);
-            judge(kind, slot, measured, end, settings, &mut found);
+        let now = Now {
+            minute: newest(60, end),
+            window: newest(WINDOW, end),
+            silent: if running[2].is_some() { end - 1 - last_log } else { missed },
+            masked: running[2].is_none(),
+            stills: [WINDOW, 60, drift].map(|length| (stills(end - length, end), length / 10)),
+            pause: past.longest_pause,
+            old_enough: end - first >= WINDOW,
+            usual: &usual,
+            settings,
+        };
+        for (index, kind) in KINDS.into_iter().enumerate() {
+            let ease = if running[index].is_some() { detection.hysteresis } else { 1.0 };
+            let demand = 6.0 * f64::max(0.0, often[index].fading - detection.episodes_per_week);
+            let measured = now.beyond(kind, ease, demand, running[index].is_none());
+            let before = found.len();
+            judge(kind, &mut running[index], measured, end, settings, &mut found);
+            often[index].since += (found.len() - before) as f64;
         }
     }
     found.extend(running.into_iter().flatten().map(|open| open.trouble));
@@ -166,7 +210,7 @@ fn judge(
     found: &mut Vec<Trouble>,
 ) {
     let Some(open) = slot else {
-        if let Some(m) = measured.filter(|m| is_beyond(kind, m.value, m.threshold)) {
+        if let Some(m) = measured {
             let trouble = Trouble {
                 kind,
                 started_at: end,
@@ -182,12 +226,7 @@ fn judge(
         }
         return;
     };
-    let hysteresis = settings.detection.hysteresis;
-    let eased = |m: &Measured| match kind {
-        Kind::Drop => m.threshold / hysteresis,
-        _ => m.threshold * hysteresis,
-    };
-    if let Some(m) = measured.filter(|m| is_beyond(kind, m.value, eased(m))) {
+    if let Some(m) = measured {
         open.calm_since = None;
         open.trouble.last_seen = end;
         let worse =
@@ -207,94 +246,142 @@ fn judge(
     }
 }
 
-fn is_beyond(kind: Kind, value: f64, threshold: f64) -> bool {
-    if kind == Kind::Drop { value < threshold } else { value > threshold }
-}
-
-fn look(minutes: &[Minute], now: i64, settings: &Settings) -> Normal {
-    let baseline = &settings.detection.baseline;
-    let quiet: Vec<&Minute> = minutes.iter().filter(|minute| !minute.in_trouble).collect();
-    let old: Vec<&Minute> = quiet.iter().filter(|minute| minute.end + baseline.lag <= now).copied().collect();
-    let used = if old.len() >= baseline.enough_minutes { old } else { quiet };
-    let logs: i64 = used.iter().map(|minute| minute.count.0).sum();
-    let errors: i64 = used.iter().map(|minute| minute.count.1).sum();
-    let volume = (used.len() >= baseline.first_minutes).then(|| {
-        let middle = median(used.iter().map(|minute| minute.count.0 as f64).collect());
-        let away = median(used.iter().map(|minute| (minute.count.0 as f64 - middle).abs()).collect());
-        // A normal distribution's deviation, and no less than a Poisson distribution has.
-        (middle, f64::max(away * 1.4826, middle.sqrt()).max(1.0))
-    });
-    Normal { volume, error_rate: (logs > 0).then(|| errors as f64 / logs as f64) }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(|a, b| a.partial_cmp(b).expect("counts are numbers"));
-    let n = values.len();
-    (values[(n - 1) / 2] + values[n / 2]) / 2.0
-}
-
-fn measure(
-    kind: Kind,
+/// All that is known at the end of one second.
+struct Now<'a> {
+    minute: Count,
     window: Count,
-    normal: &Normal,
-    is_old_enough: bool,
-    settings: &Settings,
-) -> Option<Measured> {
-    let detection = &settings.detection;
-    let (logs, errors) = (window.0 as f64, window.1 as f64);
-    let (per_minute, spread) = normal.volume?;
-    let (usual, deviation) = (per_minute * 5.0, spread * 5.0_f64.sqrt());
-    let rate = |logs: f64| logs * 60.0 / 300.0;
-    match kind {
-        Kind::Errors => {
-            let rule = &detection.error_rate_spike;
-            let baseline = normal.error_rate?;
-            if window.0 == 0 {
-                return None;
-            }
-            let floored = baseline.max(rule.baseline_floor);
-            let chance = unlikely(floored, logs, rule.significance);
-            let threshold = (rule.ratio * floored).max(rule.min_errors as f64 / logs).max(chance).min(1.0);
-            Some(Measured { value: errors / logs, threshold, baseline })
-        }
-        Kind::Spike => {
-            let rule = &detection.log_volume_spike;
-            let threshold = (rule.ratio * usual).max(usual + rule.deviations * deviation).max(rule.min_logs);
-            is_old_enough.then(|| Measured {
-                value: rate(logs),
-                threshold: rate(threshold),
-                baseline: rate(usual),
-            })
-        }
-        Kind::Drop => {
-            let rule = &detection.log_volume_drop;
-            let threshold = (rule.ratio * usual).min(usual - rule.deviations * deviation);
-            (is_old_enough && usual >= rule.min_logs).then(|| Measured {
-                value: rate(logs),
-                threshold: rate(threshold),
-                baseline: rate(usual),
-            })
-        }
-    }
+    silent: i64,
+    /// Whether a drop is only begun while the stream goes on.
+    masked: bool,
+    /// How long it stood still, and how long it may: in the window, the minute, and for the drift.
+    stills: [(i64, i64); 3],
+    pause: f64,
+    old_enough: bool,
+    usual: &'a Usual,
+    settings: &'a Settings,
 }
 
-/// The share of errors among `n` logs that has probability `significance` at the most when `p` is usual, by Chernoff's
-/// bound: the `q` above `p` with `n · KL(q ‖ p) = −ln significance`. Solved by Newton's method.
-fn unlikely(p: f64, n: f64, significance: f64) -> f64 {
-    let wanted = -significance.ln() / n;
-    if p >= 1.0 || -p.ln() <= wanted {
-        return 1.0;
-    }
-    // KL is convex in q: from the right, Newton's method falls on the root without passing it.
-    let mut q = 1.0 - 1e-12;
-    for _ in 0..200 {
-        let value = q * (q / p).ln() + (1.0 - q) * ((1.0 - q) / (1.0 - p)).ln() - wanted;
-        let slope = (q * (1.0 - p) / (p * (1.0 - q))).ln();
-        let next = q - value / slope;
-        if (next - q).abs() < 1e-15 {
-            break;
+/// What is to be crossed; the threshold is worked out only where it is told.
+#[derive(Clone, Copy)]
+struct Bar {
+    ratio: f64,
+    nats: f64,
+    ease: f64,
+    tell: bool,
+}
+
+impl Now<'_> {
+    /// What is beyond its threshold, that eased by `ease`; the window before the minute before the drift.
+    fn beyond(&self, kind: Kind, ease: f64, demand: f64, tell: bool) -> Option<Measured> {
+        let detection = &self.settings.detection;
+        let drift = detection.baseline.drift as f64 / 60.0;
+        let scales = [
+            (5.0, Some(self.window), &self.usual.window),
+            (1.0, Some(self.minute), &self.usual.minute),
+            (
+                drift,
+                self.usual.drifted.map(|(logs, errors)| (logs as i64, errors as i64, 0)),
+                &self.usual.drift,
+            ),
+        ];
+        let tests = match kind {
+            Kind::Errors => {
+                let rule = &detection.error_rate_spike;
+                [rule.window, rule.minute, rule.drift]
+            }
+            Kind::Spike => {
+                let rule = &detection.log_volume_spike;
+                [rule.window, rule.minute, rule.drift]
+            }
+            Kind::Drop => {
+                let rule = &detection.log_volume_drop;
+                [rule.window, rule.minute, rule.drift]
+            }
+        };
+        for (index, ((minutes, count, scale), test)) in scales.into_iter().zip(tests).enumerate() {
+            let Some(count) = count else { continue };
+            let (still, allowed) = self.stills[index];
+            if kind == Kind::Drop && self.masked && still > allowed {
+                continue;
+            }
+            let (logs, errors) = (count.0 as f64, count.1 as f64);
+            let bar = Bar { ratio: test.ratio, nats: demand - test.significance.ln(), ease, tell };
+            let measured = match kind {
+                Kind::Errors => self.errors(logs, errors, scale, bar),
+                Kind::Spike => self.spike(logs, minutes, scale, bar),
+                Kind::Drop => self.drop(logs, minutes, scale, bar),
+            };
+            if measured.is_some() {
+                return measured;
+            }
         }
-        q = next.clamp(p + 1e-15, 1.0);
+        if kind == Kind::Drop { self.silence(demand) } else { None }
     }
-    q
+
+    fn errors(&self, logs: f64, errors: f64, scale: &Scale, bar: Bar) -> Option<Measured> {
+        let Bar { ratio, nats, ease, tell } = bar;
+        let rule = &self.settings.detection.error_rate_spike;
+        let baseline = scale.error_rate?;
+        let expected = baseline.max(rule.baseline_floor) * logs;
+        if errors < rule.min_errors as f64 || logs == 0.0 {
+            return None;
+        }
+        let eased = errors / ease;
+        // No threshold is beyond the logs themselves: that is what is eased, and nothing but errors crosses it.
+        let is_strange =
+            nats_of_errors(eased, expected, scale.error_spread) > nats || eased > logs || errors == logs;
+        if eased <= ratio * expected || !is_strange {
+            return None;
+        }
+        let chance = if tell { too_many_errors(expected, nats, scale.error_spread) } else { 0.0 };
+        let threshold = f64::min(logs, f64::max(ratio * expected, chance));
+        let shown = f64::max(threshold, rule.min_errors as f64) / logs;
+        Some(Measured { value: errors / logs, threshold: shown, baseline })
+    }
+
+    fn spike(&self, logs: f64, minutes: f64, scale: &Scale, bar: Bar) -> Option<Measured> {
+        let Bar { ratio, nats, ease, tell } = bar;
+        let (_, level) = scale.level.filter(|_| self.old_enough)?;
+        let least = self.settings.detection.log_volume_spike.min_logs * f64::max(minutes / 5.0, 1.0);
+        let expected = level * minutes;
+        let eased = logs / ease;
+        let is_strange =
+            if level > 0.0 { nats_of(eased, expected, scale.spread) > nats } else { eased > least };
+        if logs < least || eased <= ratio * expected || !is_strange {
+            return None;
+        }
+        let chance = if level > 0.0 && tell { too_many(expected, nats, scale.spread) } else { least };
+        let shown = [ratio * expected, chance, least].into_iter().fold(0.0, f64::max) / minutes;
+        Some(Measured { value: logs / minutes, threshold: shown, baseline: level })
+    }
+
+    fn drop(&self, logs: f64, minutes: f64, scale: &Scale, bar: Bar) -> Option<Measured> {
+        let Bar { ratio, nats, ease, tell } = bar;
+        let (level, _) = scale.level.filter(|_| self.old_enough)?;
+        let expected = level * minutes;
+        let eased = logs * ease;
+        if expected < self.settings.detection.log_volume_drop.min_logs
+            || eased >= ratio * expected
+            || nats_of(eased, expected, scale.spread) < nats
+        {
+            return None;
+        }
+        let chance = if tell { too_few(expected, nats, scale.spread) } else { 0.0 };
+        let threshold = f64::min(ratio * expected, chance);
+        Some(Measured { value: logs / minutes, threshold: threshold / minutes, baseline: level })
+    }
+
+    /// So long without a log that it takes neither chance nor a usual pause.
+    fn silence(&self, demand: f64) -> Option<Measured> {
+        let rule = &self.settings.detection.log_volume_drop;
+        let (level, _) = self.usual.minute.level.filter(|_| self.old_enough)?;
+        let missing = level * self.silent as f64 / 60.0;
+        let nats = demand - rule.minute.significance.ln();
+        let is_long = self.silent as f64 >= f64::max(15.0, 2.0 * self.pause);
+        let far = level * 5.0 >= rule.min_logs
+            && is_long
+            && missing > 0.0
+            && nats_of(0.0, missing, self.usual.minute.spread) >= nats;
+        far.then_some(Measured { value: 0.0, threshold: rule.window.ratio * level, baseline: level })
+    }
 }

@@ -159,14 +159,14 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let retire_after = detection.retire_after + 3600;
         let (admitted, slots) = admit(keyed, ticks.clone(), run.max_services, retire_after);
         let hours = hourly(admitted.clone());
-        let Windows { seconds, rolling, changes, seeds } =
+        let Windows { seconds, rolling, changes, seeds, flow } =
             window(admitted, ticks.clone(), max_lateness, Arc::default());
         let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
         let features = feature_rows(seconds.clone(), ticks.clone(), 0).map(Out::Features);
         let trained_on = feature_rows(seconds.clone(), ticks.clone(), max_lateness).map(Out::TrainedOn);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection };
-        let detected = detect(seconds, rolling, ticks.clone(), seeds, settings);
+        let detected = detect(seconds, rolling, ticks.clone(), seeds, flow.broadcast(), settings);
 
         let changes = changes.concat(slots).concat(hours).concat(detected).map(Out::Change);
         let rows = rows.map(Out::Row);

@@ -1,6 +1,6 @@
 //! Settings under which interesting things happen often.
 
-use smartlog_operators::settings::{Baseline, Detection, ErrorRateSpike, Time, Volume};
+use smartlog_operators::settings::{Baseline, Detection, ErrorRateSpike, Test, Time, Volume};
 
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -19,16 +19,39 @@ pub fn dense() -> Settings {
     Settings {
         time: Time { watermark_delay: 5, max_lateness: 90, max_clock_jump: 600, lone_event_patience: 60 },
         detection: Detection {
-            baseline: Baseline { lag: 120, minutes: 12, enough_minutes: 4, first_minutes: 2 },
+            baseline: Baseline {
+                lag: 120,
+                minutes: 12,
+                enough_minutes: 4,
+                first_minutes: 2,
+                season_days: 3,
+                drift: 180,
+                spread: 0.05,
+                error_spread: 0.1,
+            },
             error_rate_spike: ErrorRateSpike {
                 enabled: true,
-                ratio: 2.0,
+                minute: test(2.0, 0.02),
+                window: test(2.0, 0.2),
+                drift: test(1.5, 0.2),
                 min_errors: 2,
                 baseline_floor: 0.01,
-                significance: 0.05,
             },
-            log_volume_spike: Volume { enabled: true, ratio: 1.6, min_logs: 5.0, deviations: 1.5 },
-            log_volume_drop: Volume { enabled: true, ratio: 0.5, min_logs: 4.0, deviations: 1.0 },
+            log_volume_spike: Volume {
+                enabled: true,
+                minute: test(1.6, 0.02),
+                window: test(1.4, 0.2),
+                drift: test(1.3, 0.3),
+                min_logs: 5.0,
+            },
+            log_volume_drop: Volume {
+                enabled: true,
+                minute: test(0.5, 0.02),
+                window: test(0.5, 0.3),
+                drift: test(0.7, 0.3),
+                min_logs: 4.0,
+            },
+            episodes_per_week: 2.0,
             calm: 60,
             hysteresis: 0.8,
             max_episode: 420,
@@ -36,4 +59,8 @@ pub fn dense() -> Settings {
         },
         hop: 10,
     }
+}
+
+fn test(ratio: f64, significance: f64) -> Test {
+    Test { ratio, significance }
 }

@@ -19,6 +19,10 @@ pub struct Detection {
     pub log_volume_drop: LogVolumeDrop,
     /// What is usual.
     pub baseline: Baseline,
+    /// Episodes of one rule within a week from which on it asks a service for more surprise.
+    ///
+    /// A service that bursts every day is not in trouble every day.
+    pub episodes_per_week: f64,
     /// How long a rule must be calm before its episode is resolved.
     ///
     /// Too short, and trouble that comes in bursts makes an episode of each.
@@ -44,6 +48,7 @@ impl Default for Detection {
             log_volume_spike: LogVolumeSpike::default(),
             log_volume_drop: LogVolumeDrop::default(),
             baseline: Baseline::default(),
+            episodes_per_week: settings.episodes_per_week,
             calm: seconds(settings.calm),
             hysteresis: settings.hysteresis,
             max_episode: seconds(settings.max_episode),
@@ -60,11 +65,34 @@ impl Detection {
             error_rate_spike: self.error_rate_spike.settings(),
             log_volume_spike: self.log_volume_spike.settings(),
             log_volume_drop: self.log_volume_drop.settings(),
+            episodes_per_week: self.episodes_per_week,
             calm: whole_seconds(self.calm),
             hysteresis: self.hysteresis,
             max_episode: whole_seconds(self.max_episode),
             retire_after: whole_seconds(self.retire_after),
         }
+    }
+}
+
+/// When a length of time is beyond: both must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// Multiple of the baseline.
+    pub ratio: f64,
+    /// Largest probability that chance and the service's own bursts go as far.
+    ///
+    /// Smaller means fewer false alarms, and later ones.
+    pub significance: f64,
+}
+
+impl Test {
+    fn of(settings::Test { ratio, significance }: settings::Test) -> Self {
+        Test { ratio, significance }
+    }
+
+    fn settings(self) -> settings::Test {
+        settings::Test { ratio: self.ratio, significance: self.significance }
     }
 }
 
@@ -74,32 +102,34 @@ impl Detection {
 pub struct ErrorRateSpike {
     /// Whether the rule is asked at all; an episode that is open when it is switched off ends.
     pub enabled: bool,
-    /// Error rate of the window, as a multiple of the baseline, beyond which it is raised.
-    pub ratio: f64,
-    /// Errors in the window below which it is never raised.
+    /// Over the last minute: what finds strong trouble early.
+    pub minute: Test,
+    /// Over the 5-minute window.
+    pub window: Test,
+    /// Over `detection.baseline.drift`: what finds slow trouble at all.
+    pub drift: Test,
+    /// Fewest errors: with fewer it is never raised.
     pub min_errors: i64,
     /// Error rate that a lower baseline is lifted to, between 0 and 1.
     ///
     /// Without it the first error of a service that never has any would be infinitely more than usual.
     pub baseline_floor: f64,
-    /// Largest probability that chance alone gives as many errors.
-    ///
-    /// Smaller means fewer false alarms, and later ones.
-    pub significance: f64,
 }
 
 impl Default for ErrorRateSpike {
     fn default() -> Self {
-        let settings::ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance } =
+        let settings::ErrorRateSpike { enabled, minute, window, drift, min_errors, baseline_floor } =
             Default::default();
-        ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance }
+        let [minute, window, drift] = [minute, window, drift].map(Test::of);
+        ErrorRateSpike { enabled, minute, window, drift, min_errors, baseline_floor }
     }
 }
 
 impl ErrorRateSpike {
     fn settings(&self) -> settings::ErrorRateSpike {
-        let ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance } = *self;
-        settings::ErrorRateSpike { enabled, ratio, min_errors, baseline_floor, significance }
+        let ErrorRateSpike { enabled, minute, window, drift, min_errors, baseline_floor } = *self;
+        let [minute, window, drift] = [minute, window, drift].map(Test::settings);
+        settings::ErrorRateSpike { enabled, minute, window, drift, min_errors, baseline_floor }
     }
 }
 
@@ -109,25 +139,29 @@ impl ErrorRateSpike {
 pub struct LogVolumeSpike {
     /// Whether the rule is asked at all; an episode that is open when it is switched off ends.
     pub enabled: bool,
-    /// Logs of the window, as a multiple of the baseline, beyond which it is raised.
-    pub ratio: f64,
-    /// Logs in the window below which it is never raised.
+    /// Over the last minute: what finds strong trouble early.
+    pub minute: Test,
+    /// Over the 5-minute window.
+    pub window: Test,
+    /// Over `detection.baseline.drift`: what finds slow trouble at all.
+    pub drift: Test,
+    /// Fewest logs of a window or a minute: with fewer it is never raised.
     pub min_logs: f64,
-    /// Standard deviations of the service's own volume that the window must lie above the baseline.
-    pub deviations: f64,
 }
 
 impl Default for LogVolumeSpike {
     fn default() -> Self {
-        let settings::Volume { enabled, ratio, min_logs, deviations } = settings::Volume::spike();
-        LogVolumeSpike { enabled, ratio, min_logs, deviations }
+        let settings::Volume { enabled, minute, window, drift, min_logs } = settings::Volume::spike();
+        let [minute, window, drift] = [minute, window, drift].map(Test::of);
+        LogVolumeSpike { enabled, minute, window, drift, min_logs }
     }
 }
 
 impl LogVolumeSpike {
     fn settings(&self) -> settings::Volume {
-        let LogVolumeSpike { enabled, ratio, min_logs, deviations } = *self;
-        settings::Volume { enabled, ratio, min_logs, deviations }
+        let LogVolumeSpike { enabled, minute, window, drift, min_logs } = *self;
+        let [minute, window, drift] = [minute, window, drift].map(Test::settings);
+        settings::Volume { enabled, minute, window, drift, min_logs }
     }
 }
 
@@ -137,31 +171,35 @@ impl LogVolumeSpike {
 pub struct LogVolumeDrop {
     /// Whether the rule is asked at all; an episode that is open when it is switched off ends.
     pub enabled: bool,
-    /// Logs of the window, as a multiple of the baseline, below which it is raised.
-    pub ratio: f64,
+    /// Over the last minute; its significance is that of silence, too.
+    pub minute: Test,
+    /// Over the 5-minute window.
+    pub window: Test,
+    /// Over `detection.baseline.drift`.
+    pub drift: Test,
     /// Logs that the baseline must expect in a window for the service to be judged at all.
     ///
     /// A service that logs once an hour is silent most of the time, and that is no incident.
     pub min_logs: f64,
-    /// Standard deviations of the service's own volume that the window must lie below the baseline.
-    pub deviations: f64,
 }
 
 impl Default for LogVolumeDrop {
     fn default() -> Self {
-        let settings::Volume { enabled, ratio, min_logs, deviations } = settings::Volume::drop();
-        LogVolumeDrop { enabled, ratio, min_logs, deviations }
+        let settings::Volume { enabled, minute, window, drift, min_logs } = settings::Volume::drop();
+        let [minute, window, drift] = [minute, window, drift].map(Test::of);
+        LogVolumeDrop { enabled, minute, window, drift, min_logs }
     }
 }
 
 impl LogVolumeDrop {
     fn settings(&self) -> settings::Volume {
-        let LogVolumeDrop { enabled, ratio, min_logs, deviations } = *self;
-        settings::Volume { enabled, ratio, min_logs, deviations }
+        let LogVolumeDrop { enabled, minute, window, drift, min_logs } = *self;
+        let [minute, window, drift] = [minute, window, drift].map(Test::settings);
+        settings::Volume { enabled, minute, window, drift, min_logs }
     }
 }
 
-/// What is usual: whole minutes of each service.
+/// What is usual: whole minutes of each service, and the hours of a week.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Baseline {
@@ -170,24 +208,59 @@ pub struct Baseline {
     /// Too short, and a slow incident becomes its own baseline.
     #[serde(with = "HumanDuration")]
     pub lag: Duration,
-    /// Minutes remembered.
+    /// Minutes that a level is taken from.
     pub minutes: usize,
     /// Minutes that must have entered before they are trusted; until then all minutes so far serve.
     pub enough_minutes: usize,
-    /// Minutes that a service must have at the least before it is judged on volume.
+    /// Minutes with logs that a service must have at the least before it is judged.
     pub first_minutes: usize,
+    /// Days on which an hour of the day must have been seen before it counts as season, up to 7.
+    pub season_days: usize,
+    /// Length of time that is watched for slow changes, in whole minutes; its baseline lags by as much more.
+    #[serde(with = "HumanDuration")]
+    pub drift: Duration,
+    /// Squared relative spread that a service's volume is taken to have until its own is learned.
+    pub spread: f64,
+    /// The same of its error rate.
+    pub error_spread: f64,
 }
 
 impl Default for Baseline {
     fn default() -> Self {
-        let settings::Baseline { lag, minutes, enough_minutes, first_minutes } = Default::default();
-        Baseline { lag: seconds(lag), minutes, enough_minutes, first_minutes }
+        let settings::Baseline {
+            lag,
+            minutes,
+            enough_minutes,
+            first_minutes,
+            season_days,
+            drift,
+            spread,
+            error_spread,
+        } = Default::default();
+        Baseline {
+            lag: seconds(lag),
+            minutes,
+            enough_minutes,
+            first_minutes,
+            season_days,
+            drift: seconds(drift),
+            spread,
+            error_spread,
+        }
     }
 }
 
 impl Baseline {
     fn settings(&self) -> settings::Baseline {
-        let Baseline { lag, minutes, enough_minutes, first_minutes } = *self;
-        settings::Baseline { lag: whole_seconds(lag), minutes, enough_minutes, first_minutes }
+        settings::Baseline {
+            lag: whole_seconds(self.lag),
+            minutes: self.minutes,
+            enough_minutes: self.enough_minutes,
+            first_minutes: self.first_minutes,
+            season_days: self.season_days,
+            drift: whole_seconds(self.drift),
+            spread: self.spread,
+            error_spread: self.error_spread,
+        }
     }
 }
