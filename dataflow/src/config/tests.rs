@@ -64,7 +64,10 @@ fn sample(option: &OptionSpec) -> String {
             "true|false" => "true",
             "NAME=VALUE" | "NAME=FILE" => "x.y=z",
             "earliest|now|TIME" => "now",
-            choices if choices.contains('|') => choices.rsplit('|').next().unwrap_or_default(),
+            choices if choices.contains('|') => {
+                let is_default = |choice: &&str| option.default.as_deref() == Some(&format!("\"{choice}\""));
+                choices.rsplit('|').find(|choice| !is_default(choice)).unwrap_or_default()
+            }
             _ => "something",
         },
     };
