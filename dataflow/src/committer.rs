@@ -184,6 +184,7 @@ fn add(commit: &mut EpochCommit, change: Change) {
             commit.hourly.push(HourlyDelta { hour, service, logs, errors });
         }
         Change::Detector { service, state } => commit.detectors.push((service, state)),
+        Change::Warmth(warmth) => commit.warmth.push(warmth),
         Change::Episode(change) => commit.episodes.push(*change),
         Change::Score(score) => commit.scores.push(*score),
         Change::Model(swap) => commit.models.push(*swap),

@@ -82,8 +82,8 @@ pub struct Normal {
     pub drifted: Option<Sums>,
     /// The longest usual pause between two logs, seconds.
     pub longest_pause: f64,
-    /// Minutes that it rests on.
-    pub minutes: usize,
+    /// Trusted minutes that ended `lag` ago, up to as many as are enough.
+    pub known: usize,
 }
 
 /// The past of one service.
@@ -245,6 +245,7 @@ impl Baseline {
         let lag = (settings.lag / MINUTE) as usize;
         let drift = drift_minutes(settings);
         let recent = self.used(lag, settings);
+        let known = recent.len().min(settings.enough_minutes);
         let recent = match recent.len() >= settings.enough_minutes {
             true => Used { minutes: recent, lag, cold: false },
             false => Used { minutes: self.used(0, settings), lag: 0, cold: true },
@@ -273,7 +274,7 @@ impl Baseline {
             drift: expected(drifting, self.rate(&older).filter(|_| is_old), of_drift),
             drifted: drifting.map(|_| self.newest(drift)),
             longest_pause: self.longest_pause,
-            minutes: recent.minutes.len(),
+            known,
         }
     }
 

@@ -23,6 +23,7 @@ use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::cursor::{Cursor, cursor_list};
 use differential_dataflow::trace::{Navigable, TraceReader};
 use smartlog_schema::anomaly::{Episode, EpisodeChange, Status};
+use smartlog_schema::commit::Warmth;
 use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
 use std::collections::{BTreeMap, BTreeSet};
 use timely::dataflow::StreamVec;
@@ -36,9 +37,20 @@ use timely::progress::frontier::AntichainRef;
 pub struct Settings {
     pub time: settings::Time,
     pub detection: settings::Detection,
+    /// Services whose rules differ from that; nothing but their rules may.
+    pub services: BTreeMap<CompactString, settings::Detection>,
 }
 
 impl Settings {
+    /// The settings of each service that has its own.
+    fn of_services(&self) -> BTreeMap<CompactString, Settings> {
+        let of = |detection: &settings::Detection| {
+            let (time, detection) = (self.time.clone(), detection.clone());
+            Settings { time, detection, services: BTreeMap::new() }
+        };
+        self.services.iter().map(|(service, detection)| (service.clone(), of(detection))).collect()
+    }
+
     /// How far behind the clock an episode may have ended and still change, seconds: closed episodes of at least this
     /// age must be brought back by a restart.
     pub fn settled_after(&self) -> i64 {
@@ -58,6 +70,8 @@ struct Service {
     published: Vec<Episode>,
     /// When to look again though nothing changes, final second.
     due: i64,
+    /// How many minutes its baseline was last said to know.
+    told: Option<usize>,
 }
 
 /// What one look at a service needs from outside.
@@ -76,11 +90,26 @@ struct Look<'a> {
 impl Service {
     fn new(first_second: i64) -> Self {
         let base = Detector::new(first_second);
-        Service { head: base.clone(), base, ended: Vec::new(), published: Vec::new(), due: i64::MIN }
+        Service::restored(base)
     }
 
     fn restored(base: Detector) -> Self {
-        Service { head: base.clone(), base, ended: Vec::new(), published: Vec::new(), due: i64::MIN }
+        Service {
+            head: base.clone(),
+            base,
+            ended: Vec::new(),
+            published: Vec::new(),
+            due: i64::MIN,
+            told: None,
+        }
+    }
+
+    /// What is to be said of how much its baseline knows; `None` while that is what was said before.
+    fn warmth(&mut self, name: &CompactString, settings: &settings::Baseline) -> Option<Warmth> {
+        let known = self.head.baseline().normal().known;
+        let is_news = self.told.replace(known) != Some(known);
+        let (minutes, needed) = (known as i64, settings.enough_minutes as i64);
+        is_news.then(|| Warmth { service: name.clone(), minutes, needed })
     }
 
     /// The first second that a look may need.
@@ -206,6 +235,8 @@ fn reach(final_through: i64, settings: &Settings) -> i64 {
 /// All services of one worker.
 struct Services {
     settings: Settings,
+    /// Of the services that have their own.
+    special: BTreeMap<CompactString, Settings>,
     /// When the stream went on.
     flow: Flow,
     services: BTreeMap<CompactString, Service>,
@@ -274,11 +305,13 @@ impl Services {
         let Some(first) = first.or_else(|| self.services.contains_key(name).then_some(0)) else { return };
         let service = self.services.entry(name.clone()).or_insert_with(|| Service::new(first));
         let old_due = service.due;
-        let (changes, moved) = service.look(name, look, &self.settings);
+        let settings = self.special.get(name).unwrap_or(&self.settings);
+        let (changes, moved) = service.look(name, look, settings);
         out.extend(changes.into_iter().map(|change| Change::Episode(Box::new(change))));
-        if service.is_retired(&self.settings) {
+        if service.is_retired(settings) {
             self.services.remove(name);
         } else {
+            out.extend(service.warmth(name, &settings.detection.baseline).map(Change::Warmth));
             if moved && let Ok(state) = service.base.to_bytes() {
                 out.push(Change::Detector { service: name.clone(), state: Some(state) });
             }
@@ -403,6 +436,7 @@ pub fn detect<'scope>(
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut all = Services {
+            special: settings.of_services(),
             settings,
             flow: Flow::default(),
             services: BTreeMap::new(),

@@ -9,7 +9,7 @@ use crate::sums::Sums;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{Episode, EpisodeChange};
-use smartlog_schema::commit::{ClockState, Fingerprint, RetentionCut};
+use smartlog_schema::commit::{ClockState, Fingerprint, RetentionCut, Warmth};
 use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::position::TopicPartition;
 use std::rc::Rc;
@@ -165,6 +165,8 @@ pub enum Change {
         service: CompactString,
         state: Option<Vec<u8>>,
     },
+    /// What a baseline that warms up knows by now.
+    Warmth(Warmth),
     Episode(Box<EpisodeChange>),
     Score(Box<WindowScore>),
     Model(Box<ModelSwap>),

@@ -7,7 +7,7 @@ use oracle::life;
 use oracle::naive::{self, Seconds};
 use oracle::product::{Closed, Run, Store};
 use oracle::script::{Input, Log, MIDNIGHT, Random, Step};
-use oracle::settings::{Settings, dense};
+use oracle::settings::{Settings, defaults, dense};
 use proptest::prelude::*;
 use smartlog_operators::detector::{Detector, Finding};
 use smartlog_operators::episodes::{Evaluation, reconcile};
@@ -228,6 +228,128 @@ fn a_silent_service_survives_a_restart() {
     assert!(store.log.iter().all(|change| change.episode.key == store.log[0].episode.key));
     let last = &store.log[store.log.len() - 1].episode;
     assert_eq!((last.status, last.last_seen), (Status::Open, MIDNIGHT + 5099), "{last:#?}");
+}
+
+/// A rule's values may be a service's own.
+#[test]
+fn a_service_has_the_rules_that_are_its_own() {
+    let burst = |second: i64| usual(second) || (900..960).contains(&second) && second % 2 == 0;
+    let play = |name: &str, change: fn(&mut smartlog_operators::settings::Detection)| {
+        let mut settings = dense();
+        let mut own = settings.detection.clone();
+        change(&mut own);
+        settings.services.insert(name.into(), own);
+        Scenario::default().steady(0..1800, burst).play(&settings).len()
+    };
+    let all = Scenario::default().steady(0..1800, burst).play(&dense()).len();
+    assert!(all > 0);
+    assert_eq!(play("service-0", |own| own.error_rate_spike.min_errors = 1000), 0);
+    assert_eq!(play("service-0", |own| own.error_rate_spike.enabled = false), 0);
+    assert_eq!(play("service-1", |own| own.error_rate_spike.enabled = false), all);
+}
+
+/// How far a baseline is from being trusted is told from the first look on, and only when it changes.
+#[test]
+fn warming_up_is_told() {
+    let (store, closed) =
+        Scenario::default().steady(0..1200, usual).play_all(&dense(), AnomalyType::LogVolumeDrop);
+    let told = |name: &str| -> Vec<(i64, i64)> {
+        let changes = closed.iter().flat_map(|closed| &closed.changes);
+        let of_service = changes.filter_map(|change| match change {
+            Change::Warmth(warmth) if warmth.service == name => Some((warmth.minutes, warmth.needed)),
+            _ => None,
+        });
+        of_service.collect()
+    };
+    // Four minutes are enough; the first is not a whole one, and each counts two minutes after its end.
+    assert_eq!(told("service-0"), [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
+    assert_eq!(told(""), told("service-0"), "the whole stream");
+    assert_eq!(store.warmth["service-0"], (4, 4));
+}
+
+/// Plays two services with a log a second each, one partition each; down from `DOWN` on for an hour. `is_waiting`:
+/// whether what came meanwhile is there to be read when it starts again.
+fn downtime(is_waiting: bool) -> Vec<EpisodeChange> {
+    const DOWN: i64 = 2400;
+    const UP: i64 = DOWN + 3600;
+    let settings = defaults();
+    let logs =
+        |service: usize| (0..UP + 600).map(move |s| Log::new((MIDNIGHT + s) * MICROS, service, usual(s), 1));
+    let partitions: Vec<Vec<Log>> = (0..2).map(|service| logs(service).collect()).collect();
+    let input = Input { partitions, first_wall_us: MIDNIGHT * MICROS, ..Input::default() };
+    let step = |wall: i64, read: i64, at_end: bool| Step {
+        wall_us: (MIDNIGHT + wall) * MICROS,
+        next: vec![read as usize; 2],
+        at_end: vec![at_end; 2],
+        ended: vec![false; 2],
+    };
+    let before: Vec<Step> = (1..DOWN).map(|second| step(second, second, true)).collect();
+    let mut after = Vec::new();
+    if is_waiting {
+        after.extend((DOWN..UP).step_by(300).map(|read| step(UP, read, false)));
+    } else {
+        after.push(step(UP, DOWN - 1, true));
+    }
+    after.extend((UP..UP + 600).map(|second| step(second, second, true)));
+    let mut store = Store::new(2, &settings);
+    let input = Arc::new(input);
+    for steps in [before, after] {
+        let run = Run {
+            input: Arc::clone(&input),
+            steps: Arc::new(steps),
+            store: Arc::new(store.clone()),
+            settings: settings.clone(),
+            workers: 2,
+            lead: 0,
+            max_services: 10,
+        };
+        run.go().iter().for_each(|closed| store.commit(closed));
+    }
+    store.log
+}
+
+#[test]
+fn an_hour_of_downtime_is_caught_up_with_in_event_time_and_no_episode() {
+    assert_eq!(downtime(true), []);
+    // If nothing was waiting, everything was silent: one episode, of the stream.
+    let silence = downtime(false);
+    let of: std::collections::BTreeSet<_> =
+        silence.iter().map(|c| (c.episode.key.service.clone(), c.episode.key.anomaly_type)).collect();
+    assert_eq!(of.into_iter().collect::<Vec<_>>(), [(None, AnomalyType::LogVolumeDrop)], "{silence:#?}");
+}
+
+/// A partition that has nothing more takes its share of a service's logs with it, and no more: no episode.
+#[test]
+fn a_partition_that_falls_silent_is_no_episode() {
+    let settings = defaults();
+    let mut input =
+        Input { partitions: vec![Vec::new(); 2], first_wall_us: MIDNIGHT * MICROS, ..Input::default() };
+    let mut steps = Vec::new();
+    for second in 0..5400 {
+        let us = (MIDNIGHT + second) * MICROS;
+        input.partitions[0].push(Log::new(us, 0, usual(second), 1));
+        if second < 2700 {
+            input.partitions[1].push(Log::new(us, 0, usual(second + 50), 1));
+        }
+        steps.push(Step {
+            wall_us: us,
+            next: input.partitions.iter().map(Vec::len).collect(),
+            at_end: vec![true; 2],
+            ended: vec![second == 5399; 2],
+        });
+    }
+    let mut store = Store::new(2, &settings);
+    let run = Run {
+        input: Arc::new(input),
+        steps: Arc::new(steps),
+        store: Arc::new(store.clone()),
+        settings,
+        workers: 2,
+        lead: 0,
+        max_services: 10,
+    };
+    run.go().iter().for_each(|closed| store.commit(closed));
+    assert_eq!(store.log, []);
 }
 
 /// An episode that late logs moved to an earlier start, and then split: each half has a name of its own.

@@ -54,6 +54,17 @@ pub struct HourlyDelta {
     pub errors: i64,
 }
 
+/// How much a service's baseline knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warmth {
+    /// Empty: the whole stream.
+    pub service: CompactString,
+    /// Minutes that entered the baseline, at most `needed`.
+    pub minutes: i64,
+    /// Minutes from which on it is trusted; with fewer the service is warming up.
+    pub needed: i64,
+}
+
 /// What one closed epoch (or several, merged) changes. The store applies all of it or nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochCommit {
@@ -74,6 +85,8 @@ pub struct EpochCommit {
     /// Detector state per service as opaque bytes; `None`: the service gave up its slot. Empty: it holds a slot and
     /// has no state yet.
     pub detectors: Vec<(CompactString, Option<Vec<u8>>)>,
+    /// What became known of baselines that warm up. For services that hold a slot.
+    pub warmth: Vec<Warmth>,
     pub episodes: Vec<EpisodeChange>,
     /// Scores that are higher than any of their minute before, or were when they were made.
     pub scores: Vec<WindowScore>,
@@ -93,6 +106,7 @@ impl EpochCommit {
         self.seconds.extend(later.seconds);
         self.hourly.extend(later.hourly);
         self.detectors.extend(later.detectors);
+        self.warmth.extend(later.warmth);
         self.episodes.extend(later.episodes);
         self.scores.extend(later.scores);
         self.models.extend(later.models);
@@ -120,6 +134,10 @@ impl EpochCommit {
 
         let newest: BTreeMap<_, _> = self.detectors.drain(..).collect();
         self.detectors = newest.into_iter().collect();
+
+        let newest: BTreeMap<_, _> =
+            self.warmth.drain(..).map(|warmth| (warmth.service.clone(), warmth)).collect();
+        self.warmth = newest.into_values().collect();
 
         let mut highest: BTreeMap<_, WindowScore> = BTreeMap::new();
         for score in self.scores.drain(..) {

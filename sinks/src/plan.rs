@@ -2,7 +2,7 @@
 
 use crate::error::{Fault, SinkError};
 use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey};
-use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, RetentionCut};
+use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, RetentionCut, Warmth};
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::position::{Positions, TopicPartition};
@@ -50,6 +50,7 @@ pub(crate) struct StatePlan {
     pub forget_seconds_before: Option<i64>,
     pub hourly: Vec<HourlyDelta>,
     pub detectors: Vec<(compact_str::CompactString, Option<Vec<u8>>)>,
+    pub warmth: Vec<Warmth>,
     pub changes: Vec<EpisodeChange>,
     pub scores: Vec<WindowScore>,
     pub models: Vec<ModelSwap>,
@@ -80,6 +81,7 @@ impl StatePlan {
                 .then_some(after.forgotten_before),
             hourly: commit.hourly,
             detectors: commit.detectors,
+            warmth: commit.warmth,
             changes: commit.episodes,
             scores: commit.scores,
             models: commit.models,

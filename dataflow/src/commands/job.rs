@@ -15,7 +15,12 @@ use std::time::Duration;
 
 /// The job of `smartlog run`. `kept`: what Kafka keeps of a partition, for sinks that hold logs back.
 pub fn from_config(config: &Config, cluster: Option<Cluster>, kept: Kept) -> anyhow::Result<Job> {
-    let settings = detect::Settings { time: config.time.settings(), detection: config.detection.settings() };
+    let services = config.detection.of_services().map_err(anyhow::Error::msg)?;
+    let settings = detect::Settings {
+        time: config.time.settings(),
+        detection: config.detection.settings(),
+        services: services.iter().map(|(service, own)| (service.into(), own.settings())).collect(),
+    };
     let storage = config.store_config().map(|store| {
         // A restart needs every episode that late logs can still change.
         let max_lateness = Duration::from_secs(settings.settled_after().unsigned_abs());

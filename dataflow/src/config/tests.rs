@@ -382,6 +382,24 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
             "[detection.log_volume_drop.window]\nratio = 2",
             "`detection.log_volume_drop.window.ratio`: 2; must lie between 0 and 1",
         ),
+        (
+            "[detection.services]\n\"a.b.log_volume_spike.window.ratio\" = 1",
+            "`detection.services`: `a.b.log_volume_spike.window.ratio`: 1; must be more than 1",
+        ),
+        (
+            "[detection.services]\n\"a.log_volume_spike.window.rate\" = 1",
+            "`detection.services`: `a.log_volume_spike.window.rate`: there is no setting \
+             `detection.log_volume_spike.window.rate`",
+        ),
+        (
+            "[detection.services]\n\"a.spike.ratio\" = 1",
+            "`detection.services`: `a.spike.ratio`: expected SERVICE.RULE.KEY, where RULE is error_rate_spike, \
+             log_volume_spike, log_volume_drop",
+        ),
+        (
+            "[detection.services]\n\"a.error_rate_spike.min_errors\" = \"few\"",
+            "`detection.services`: `a.error_rate_spike.min_errors`: expected a number, true or false, found `few`",
+        ),
         ("[detection]\nhysteresis = nan", "`detection.hysteresis`: NaN; must be more than 0 and 1 at most"),
         (
             "[metrics]\nlisten = \"127.0.0.1:8000\"",
@@ -559,6 +577,7 @@ fn the_operators_get_their_own_defaults_back() {
     let config = Config::default();
     assert_eq!(config.time.settings(), smartlog_operators::settings::Time::default());
     assert_eq!(config.detection.settings(), smartlog_operators::settings::Detection::default());
+    assert!(config.detection.of_services().expect("none").is_empty());
     assert_eq!(config.parse.mapping(), Ok(smartlog_operators::parse::FieldMapping::default()));
 }
 
@@ -611,4 +630,24 @@ proptest! {
         let told = refusal(&format!("{key} = 1"));
         prop_assert!(told.contains(&format!("did you mean `{}`?", option.key)), "{}", told);
     }
+}
+
+#[test]
+fn a_service_has_what_is_its_own_and_the_rest_of_all() {
+    let file = "[detection.log_volume_spike]\nmin_logs = 33\n[detection.services]\n\
+                \"a.b.log_volume_spike.window.ratio\" = 4\n\"a.b.log_volume_drop.enabled\" = false\n\
+                \"c.error_rate_spike.min_errors\" = 9\n";
+    let flags: [(&str, &[&str]); 1] = [("detection.services", &["c.error_rate_spike.min_errors=11"])];
+    let config = layers(file, &[], &flags).expect("loads");
+    let services = config.detection.of_services().expect("valid");
+    let names: Vec<&str> = services.keys().map(String::as_str).collect();
+    assert_eq!(names, ["a.b", "c"]);
+    let common = config.detection.settings();
+    let own = services["a.b"].settings();
+    assert_eq!((own.log_volume_spike.window.ratio, own.log_volume_drop.enabled), (4.0, false));
+    assert_eq!(own.log_volume_spike.min_logs, 33.0);
+    assert_eq!(own.error_rate_spike, common.error_rate_spike);
+    let c = services["c"].settings();
+    assert_eq!(c.error_rate_spike.min_errors, 11);
+    assert_eq!((c.log_volume_spike, c.log_volume_drop), (common.log_volume_spike, common.log_volume_drop));
 }

@@ -435,11 +435,37 @@ fn detection(detection: &Detection, refusals: &mut Refusals) {
     let share = *hysteresis > 0.0 && *hysteresis <= 1.0;
     let message = format_args!("{hysteresis}; must be more than 0 and 1 at most");
     require(refusals, share, "detection.hysteresis", message);
+    for (key, value) in [
+        ("detection.episodes_per_week", detection.episodes_per_week),
+        ("detection.baseline.spread", baseline.spread),
+        ("detection.baseline.error_spread", baseline.error_spread),
+    ] {
+        at_least_zero(key, value, refusals);
+    }
     let fits = (1..=minutes).contains(&enough_minutes);
     let message =
         format_args!("{enough_minutes}; must lie between 1 and detection.baseline.minutes ({minutes})");
     require(refusals, fits, "detection.baseline.enough_minutes", message);
     rules(detection, refusals);
+    match detection.of_services() {
+        Err(message) => refusals.push(Refusal { key: "detection.services", message }),
+        Ok(services) => services.iter().for_each(|(service, own)| of_service(service, own, refusals)),
+    }
+}
+
+/// What a service has of its own must work, too.
+fn of_service(service: &str, own: &Detection, refusals: &mut Refusals) {
+    let mut found = Vec::new();
+    rules(own, &mut found);
+    refusals.extend(found.into_iter().map(|Refusal { key, message }| {
+        let key = key.trim_start_matches("detection.");
+        Refusal { key: "detection.services", message: format!("`{service}.{key}`: {message}") }
+    }));
+}
+
+fn at_least_zero(key: &'static str, value: f64, refusals: &mut Refusals) {
+    let some = value >= 0.0 && value.is_finite();
+    require(refusals, some, key, format_args!("{value}; must be 0 or more"));
 }
 
 fn rules(detection: &Detection, refusals: &mut Refusals) {
@@ -471,12 +497,8 @@ fn rules(detection: &Detection, refusals: &mut Refusals) {
     for (key, value) in [
         ("detection.log_volume_spike.min_logs", spike.min_logs),
         ("detection.log_volume_drop.min_logs", drop.min_logs),
-        ("detection.episodes_per_week", detection.episodes_per_week),
-        ("detection.baseline.spread", detection.baseline.spread),
-        ("detection.baseline.error_spread", detection.baseline.error_spread),
     ] {
-        let some = value >= 0.0 && value.is_finite();
-        require(refusals, some, key, format_args!("{value}; must be 0 or more"));
+        at_least_zero(key, value, refusals);
     }
     let least = errors.min_errors;
     let message = format_args!("{least}; must be 1 at least");

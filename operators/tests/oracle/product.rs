@@ -122,7 +122,7 @@ fn partition(index: usize) -> TopicPartition {
 }
 
 fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec<Closed>>>) {
-    let Settings { time, detection, hop } = run.settings.clone();
+    let Settings { time, detection, services, hop } = run.settings.clone();
     let max_lateness = time.max_lateness;
     let clock_us = Rc::new(Cell::new(0));
     let ticked = Rc::new(Cell::new(0));
@@ -165,7 +165,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let features = feature_rows(seconds.clone(), ticks.clone(), 0).map(Out::Features);
         let trained_on = feature_rows(seconds.clone(), ticks.clone(), max_lateness).map(Out::TrainedOn);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
-        let settings = detect::Settings { time, detection };
+        let settings = detect::Settings { time, detection, services };
         let detected = detect(seconds, rolling, ticks.clone(), seeds, flow.broadcast(), settings);
 
         let changes = changes.concat(slots).concat(hours).concat(detected).map(Out::Change);
@@ -316,15 +316,17 @@ pub struct Store {
     pub episodes: BTreeMap<EpisodeKey, Episode>,
     pub hours: BTreeMap<(CompactString, i64), (i64, i64)>,
     pub log: Vec<EpisodeChange>,
+    /// By service: minutes known, minutes needed.
+    pub warmth: BTreeMap<CompactString, (i64, i64)>,
     max_lateness: i64,
     settled_after: i64,
 }
 
 impl Store {
     pub fn new(partitions: usize, settings: &Settings) -> Self {
-        let Settings { time, detection, .. } = settings.clone();
+        let Settings { time, detection, services, .. } = settings.clone();
         let max_lateness = time.max_lateness;
-        let settled_after = detect::Settings { time, detection }.settled_after();
+        let settled_after = detect::Settings { time, detection, services }.settled_after();
         Store { positions: vec![0; partitions], max_lateness, settled_after, ..Store::default() }
     }
 
@@ -356,6 +358,9 @@ impl Store {
                 Change::Episode(change) => {
                     self.episodes.insert(change.episode.key.clone(), change.episode.clone());
                     self.log.push(*change);
+                }
+                Change::Warmth(warmth) => {
+                    self.warmth.insert(warmth.service.clone(), (warmth.minutes, warmth.needed));
                 }
                 Change::Score(_) | Change::Model(_) => unreachable!("no model is in force here"),
             }

@@ -1,11 +1,14 @@
 //! Settings under which interesting things happen often.
 
+use compact_str::CompactString;
 use smartlog_operators::settings::{Baseline, Detection, ErrorRateSpike, Test, Time, Volume};
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub time: Time,
     pub detection: Detection,
+    pub services: BTreeMap<CompactString, Detection>,
     pub hop: i64,
 }
 
@@ -57,6 +60,7 @@ pub fn dense() -> Settings {
             max_episode: 420,
             retire_after: 24 * 3600,
         },
+        services: BTreeMap::new(),
         hop: 10,
     }
 }

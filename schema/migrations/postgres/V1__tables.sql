@@ -171,8 +171,11 @@ CREATE TABLE window_state (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE TABLE baseline_state (
-    service TEXT  PRIMARY KEY,
-    state   BYTEA NOT NULL
+    service        TEXT   PRIMARY KEY,
+    state          BYTEA  NOT NULL,
+    -- Minutes in the baseline, and from how many on it is trusted; NULL until the first minute is over.
+    known_minutes  BIGINT,
+    needed_minutes BIGINT
 ) WITH (fillfactor = 70);
 
 -- What was exported: docs/EXPORT.md. Dates are UTC, as YYYY-MM-DD; times are microseconds.

@@ -154,8 +154,11 @@ CREATE TABLE window_state (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE baseline_state (
-    service TEXT PRIMARY KEY,
-    state   BLOB NOT NULL
+    service        TEXT PRIMARY KEY,
+    state          BLOB NOT NULL,
+    -- Minutes in the baseline, and from how many on it is trusted; NULL until the first minute is over.
+    known_minutes  INTEGER,
+    needed_minutes INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- What was exported: docs/EXPORT.md. Dates are UTC, as YYYY-MM-DD; times are microseconds.

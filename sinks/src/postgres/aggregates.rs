@@ -152,6 +152,26 @@ impl<'a> DetectorColumns<'a> {
     }
 }
 
+/// The columns of what baselines know.
+#[derive(Default)]
+struct WarmthColumns<'a> {
+    services: Vec<&'a str>,
+    known: Vec<i64>,
+    needed: Vec<i64>,
+}
+
+impl<'a> WarmthColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = WarmthColumns::default();
+        for warmth in &plan.warmth {
+            columns.services.push(&warmth.service);
+            columns.known.push(warmth.minutes);
+            columns.needed.push(warmth.needed);
+        }
+        columns
+    }
+}
+
 /// The columns of scores.
 #[derive(Default)]
 struct ScoreColumns<'a> {
@@ -235,6 +255,7 @@ pub(super) async fn write_aggregates(
     let sums = SumColumns::of(plan);
     let hours = HourColumns::of(plan);
     let detectors = DetectorColumns::of(plan);
+    let warmth = WarmthColumns::of(plan);
     let scores = ScoreColumns::of(plan);
     let models = ModelColumns::of(plan);
     let mut answers = vec![begin(client), fence(client, statements, &pipeline, plan, &clocks)];
@@ -271,6 +292,9 @@ pub(super) async fn write_aggregates(
     }
     if !detectors.given_up.is_empty() {
         add(&statements.give_up_detectors, vec![&detectors.given_up]);
+    }
+    if !warmth.services.is_empty() {
+        add(&statements.keep_warmth, vec![&warmth.services, &warmth.known, &warmth.needed]);
     }
     if !scores.scores.is_empty() {
         add(&statements.add_scores, scores.values());

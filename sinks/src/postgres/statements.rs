@@ -14,6 +14,7 @@ pub(super) struct Statements {
     pub drop_empty_hours: Statement,
     pub keep_detectors: Statement,
     pub give_up_detectors: Statement,
+    pub keep_warmth: Statement,
     pub stored_episodes: Statement,
     pub write_episode: Statement,
     pub append_events: Statement,
@@ -38,6 +39,7 @@ impl Statements {
             drop_empty_hours,
             keep_detectors,
             give_up_detectors,
+            keep_warmth,
             stored_episodes,
             write_episode,
             append_events,
@@ -49,6 +51,7 @@ impl Statements {
             client.prepare(DROP_EMPTY_HOURS),
             client.prepare(KEEP_DETECTORS),
             client.prepare(GIVE_UP_DETECTORS),
+            client.prepare(KEEP_WARMTH),
             client.prepare(STORED_EPISODES),
             client.prepare(WRITE_EPISODE),
             client.prepare(APPEND_EVENTS),
@@ -69,6 +72,7 @@ impl Statements {
             drop_empty_hours,
             keep_detectors,
             give_up_detectors,
+            keep_warmth,
             stored_episodes,
             write_episode,
             append_events,
@@ -128,6 +132,10 @@ const KEEP_DETECTORS: &str =
                      ON CONFLICT (service) DO UPDATE SET state = excluded.state";
 
 const GIVE_UP_DETECTORS: &str = "DELETE FROM baseline_state WHERE service = ANY ($1::text[])";
+
+const KEEP_WARMTH: &str = "UPDATE baseline_state AS b SET known_minutes = c.known, needed_minutes = c.needed
+                     FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS c (service, known, needed)
+                     WHERE b.service = c.service";
 
 const STORED_EPISODES: &str = "SELECT c.at, a.id, a.started_at
                      FROM unnest($1::text[], $2::text[], $3::timestamptz[]) WITH ORDINALITY

@@ -12,7 +12,7 @@ use crate::retry::Patience;
 use crate::{AGGREGATES, StateStore};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use smartlog_schema::commit::{EpochCommit, Snapshot};
+use smartlog_schema::commit::{EpochCommit, Snapshot, Warmth};
 use smartlog_schema::position::TopicPartition;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
@@ -249,6 +249,12 @@ fn write_aggregates(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite
             Some(state) => keep.execute(params![service.as_str(), state])?,
             None => give_up.execute([service.as_str()])?,
         };
+    }
+    let mut warm = transaction.prepare_cached(
+        "UPDATE baseline_state SET known_minutes = ?2, needed_minutes = ?3 WHERE service = ?1",
+    )?;
+    for Warmth { service, minutes, needed } in &plan.warmth {
+        warm.execute(params![service.as_str(), minutes, needed])?;
     }
     Ok(())
 }

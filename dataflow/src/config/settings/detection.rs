@@ -5,6 +5,7 @@ use crate::config::units::HumanDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smartlog_operators::settings;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// When something counts as trouble. Durations are event time, in whole seconds.
@@ -17,6 +18,10 @@ pub struct Detection {
     pub log_volume_spike: LogVolumeSpike,
     /// Far fewer logs than usual, silence included.
     pub log_volume_drop: LogVolumeDrop,
+    /// Rules of single services where they differ: `SERVICE.RULE.KEY`, such as `"payments.log_volume_spike.window.ratio" = 4`.
+    ///
+    /// What is not named is as for every other service.
+    pub services: BTreeMap<String, String>,
     /// What is usual.
     pub baseline: Baseline,
     /// Episodes of one rule within a week from which on it asks a service for more surprise.
@@ -47,6 +52,7 @@ impl Default for Detection {
             error_rate_spike: ErrorRateSpike::default(),
             log_volume_spike: LogVolumeSpike::default(),
             log_volume_drop: LogVolumeDrop::default(),
+            services: BTreeMap::new(),
             baseline: Baseline::default(),
             episodes_per_week: settings.episodes_per_week,
             calm: seconds(settings.calm),
@@ -72,6 +78,55 @@ impl Detection {
             retire_after: whole_seconds(self.retire_after),
         }
     }
+}
+
+/// The rules that a service may have of its own.
+const RULES: [&str; 3] = ["error_rate_spike", "log_volume_spike", "log_volume_drop"];
+
+impl Detection {
+    /// The settings of each service that differs; an error names the entry and what is wrong with it.
+    pub fn of_services(&self) -> Result<BTreeMap<String, Detection>, String> {
+        let common = Detection { services: BTreeMap::new(), ..self.clone() };
+        let common = toml::Table::try_from(&common).map_err(|fault| fault.to_string())?;
+        let mut tables: BTreeMap<&str, toml::Table> = BTreeMap::new();
+        for (entry, text) in &self.services {
+            let (service, key) = split(entry).ok_or_else(|| {
+                format!("`{entry}`: expected SERVICE.RULE.KEY, where RULE is {}", RULES.join(", "))
+            })?;
+            let table = tables.entry(service).or_insert_with(|| common.clone());
+            let value = find(table, key)
+                .ok_or_else(|| format!("`{entry}`: there is no setting `detection.{key}`"))?;
+            *value = scalar(text)
+                .ok_or_else(|| format!("`{entry}`: expected a number, true or false, found `{text}`"))?;
+        }
+        let read = |(service, table): (&str, toml::Table)| {
+            let settings: Detection = table
+                .try_into()
+                .map_err(|fault: toml::de::Error| format!("`{service}`: {}", fault.message().trim_end()))?;
+            Ok::<_, String>((service.to_owned(), settings))
+        };
+        tables.into_iter().map(read).collect()
+    }
+}
+
+/// The service and the key of an entry. Names of services may hold dots.
+fn split(entry: &str) -> Option<(&str, &str)> {
+    let at = RULES.iter().filter_map(|rule| entry.find(&format!(".{rule}."))).min()?;
+    (at > 0).then(|| (&entry[..at], &entry[at + 1..]))
+}
+
+/// The value at a dotted key; `None` where there is none, or a table.
+fn find<'a>(table: &'a mut toml::Table, key: &str) -> Option<&'a mut toml::Value> {
+    match key.split_once('.') {
+        Some((name, rest)) => find(table.get_mut(name)?.as_table_mut()?, rest),
+        None => table.get_mut(key).filter(|value| !value.is_table()),
+    }
+}
+
+/// A number, true or false.
+fn scalar(text: &str) -> Option<toml::Value> {
+    let mut table = format!("value = {}", text.trim()).parse::<toml::Table>().ok()?;
+    table.remove("value").filter(|value| value.is_integer() || value.is_float() || value.is_bool())
 }
 
 /// When a length of time is beyond: both must hold.
