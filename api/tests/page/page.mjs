@@ -140,6 +140,7 @@ const scenarios = {
     await says(page, "#link-text", "A token is needed");
     await page.locator("#token").fill("slt_wrong");
     await page.locator("#token-form button").click();
+    await page.waitForLoadState("networkidle"); // each look that was under way is refused by itself
     await page.locator("#token-form").waitFor();
     expect.faults = false;
     await page.locator("#token").fill(await ask("token"));
