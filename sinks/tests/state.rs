@@ -6,7 +6,7 @@ use common::Bench;
 use smartlog_schema::anomaly::{
     AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Severity, Status,
 };
-use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, Snapshot};
+use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, Snapshot, Warmth};
 use smartlog_schema::model::{ModelSwap, Role, WindowScore};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
@@ -112,6 +112,9 @@ async fn every_field_comes_back(bench: Bench) {
         seconds: vec![("".into(), T0, sums(3, 1, 99)), (odd.into(), T0, sums(3, 1, i64::MAX))],
         hourly: vec![HourlyDelta { hour: T0, service: odd.into(), logs: 3, errors: 1 }],
         detectors: vec![(odd.into(), Some(vec![0, 255, 7])), ("slot".into(), Some(vec![]))],
+        warmth: [(odd, 1), ("no slot", 3), (odd, 2)]
+            .map(|(service, minutes)| Warmth { service: service.into(), minutes, needed: 30 })
+            .into(),
         episodes: vec![
             change(ChangeKind::Raised, episode(None, T0)),
             change(ChangeKind::Resolved, late.clone()),
@@ -130,6 +133,9 @@ async fn every_field_comes_back(bench: Bench) {
     let hours =
         bench.query("SELECT service, log_count, error_count FROM hourly_metrics WHERE log_count > 0").await;
     assert_eq!(hours, [[Some(odd.into()), Some("3".into()), Some("1".into())]]);
+    let warmth = "SELECT service, known_minutes, needed_minutes FROM baseline_state ORDER BY state";
+    let told = [Some(odd.into()), Some("2".into()), Some("30".into())];
+    assert_eq!(bench.query(warmth).await, [[Some("slot".into()), None, None], told]);
     bench.drop_it().await;
 }
 
