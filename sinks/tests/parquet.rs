@@ -413,6 +413,7 @@ async fn a_range_is_written_before_kafka_deletes_its_logs() {
     let cut = async {
         while bench.number(position).await != end {
             sink.write(&[], DAY0).await.expect("written");
+            tokio::time::sleep(Duration::from_millis(5)).await; // the uploader's turn
         }
     };
     tokio::time::timeout(Duration::from_secs(60), cut).await.expect("cut for what Kafka keeps");

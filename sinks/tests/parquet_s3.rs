@@ -5,6 +5,8 @@ mod common;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use common::Bench;
 use smartlog_schema::level::Level;
 use smartlog_schema::log::{LogBatch, LogRef};
@@ -35,6 +37,7 @@ impl Bucket {
         let endpoint = minio.address();
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
+            .http_client(Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https())
             .credentials_provider(Credentials::new(user, password, None, None, "tests"))
             .region(Region::new(minio.variable("REGION")))
             .endpoint_url(&endpoint)
@@ -103,7 +106,8 @@ fn has_credentials(test: &str, user: &str, password: &str) -> bool {
         .env("AWS_ACCESS_KEY_ID", user)
         .env("AWS_SECRET_ACCESS_KEY", password);
     let output = inner.output().expect("this program runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{wrong}");
     false
 }
 
