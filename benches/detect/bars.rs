@@ -59,17 +59,17 @@ const BARS: [Bar; 8] = [
 
 /// What `make test` insists on: where the detectors are, so that no change makes them worse unnoticed.
 const SHORT: [Bar; 6] = [
-    Bar { corpus: Corpus::Shared, what: "share of incidents found", bound: AtLeast(0.75), measure: recall },
-    Bar { corpus: Corpus::Shared, what: "false episodes", bound: AtMost(3.0), measure: false_episodes },
-    Bar { corpus: Corpus::Mixed, what: "F1", bound: AtLeast(0.82), measure: |f, _| f.f1.value },
-    Bar { corpus: Corpus::Mixed, what: "false per service and day", bound: AtMost(0.4), measure: false_rate },
+    Bar { corpus: Corpus::Shared, what: "share of incidents found", bound: AtLeast(1.0), measure: recall },
+    Bar { corpus: Corpus::Shared, what: "false episodes", bound: AtMost(1.0), measure: false_episodes },
+    Bar { corpus: Corpus::Mixed, what: "F1", bound: AtLeast(0.84), measure: |f, _| f.f1.value },
+    Bar { corpus: Corpus::Mixed, what: "false per service and day", bound: AtMost(0.45), measure: false_rate },
     Bar {
         corpus: Corpus::Quiet,
         what: "false episodes of a week, per service",
-        bound: AtMost(0.5),
+        bound: AtMost(0.4),
         measure: false_per_service,
     },
-    Bar { corpus: Corpus::Series, what: "F1", bound: AtLeast(0.75), measure: |f, _| f.f1.value },
+    Bar { corpus: Corpus::Series, what: "F1", bound: AtLeast(0.5), measure: |f, _| f.f1.value },
 ];
 
 fn recall(figures: &Figures, _: &[&Run<'_>]) -> Option<f64> {
