@@ -74,6 +74,7 @@ def check(program: str, plan: dict, endpoint: str) -> None:
     expect(checks, "failed", "aws notification", "aws function log-processor")
     assert "SMARTLOG_EXPORT_PREFIX is `lake/`" in checks["aws function log-processor"]["found"], checks
 
+    aws("dynamodb").update_table(TableName="summary_contributions", DeletionProtectionEnabled=False)
     aws("dynamodb").delete_table(TableName="summary_contributions")
     aws("s3").put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
     code, checks = doctor(program, endpoint)
