@@ -225,17 +225,26 @@ impl Opened {
         }
     }
 
+    /// As [`Self::seal_where`], but a range that a predecessor fixed ends where that one ended, wherever the batches of this
+    /// run are cut: ended sooner it would be another range, beside what the predecessor left of its own.
+    fn roll_where(&mut self, ends: impl Fn(&Filling) -> bool) -> Result<(), ExportError> {
+        let fixed = &self.fixed;
+        let ended = self.filling.iter().filter(|(p, filling)| !fixed.contains_key(p) && ends(filling));
+        let ended: Vec<_> = ended.map(|(partition, _)| partition.clone()).collect();
+        ended.iter().try_for_each(|partition| self.seal(partition))
+    }
+
     /// Ends the ranges whose time has come.
     fn roll(&mut self, config: &ExportConfig, watermark_us: i64) -> Result<(), ExportError> {
-        self.seal_where(|filling| filling.largest_file() >= config.roll_bytes)?;
+        self.roll_where(|filling| filling.largest_file() >= config.roll_bytes)?;
         if let Some(every) = config.roll_every() {
-            self.seal_where(|filling| filling.since.elapsed() >= every)?;
+            self.roll_where(|filling| filling.since.elapsed() >= every)?;
         }
         let now_us = ledger::wall_us();
-        self.seal_where(|filling| filling.outlives(&config.kept, now_us))?;
+        self.roll_where(|filling| filling.outlives(&config.kept, now_us))?;
         let closed = closed_before(watermark_us);
         if closed > closed_before(self.watermark_us) {
-            self.seal_where(|filling| filling.begins_before(closed))?;
+            self.roll_where(|filling| filling.begins_before(closed))?;
         }
         Ok(())
     }
