@@ -131,11 +131,13 @@ fn a_champion_and_a_challenger_score_the_stream(kind: Kind) {
         assert_eq!(store.number(&format!("select count(*) {of_role} and (score <= 0 or score >= 1)")), 0);
     }
     assert_eq!(store.number("select count(*) from model_swaps"), 2);
-    // The incident stands out, and carries what the model said of it.
-    let stamped =
-        "select count(*) from anomalies where anomaly_type = 'error_rate_spike' and service = 'checkout'
-                   and model_version = '1' and score > 0.5";
+    // The episode carries what the model said of the window in which it was raised; the incident's own windows stand out.
+    let stamped = "select count(*) from anomalies where anomaly_type = 'error_rate_spike' and service = 'checkout' \
+                   and model_version = '1' and score > 0 and score < 1";
     assert!(store.number(stamped) > 0);
+    let suspicious = "select count(*) from window_scores where role = 'champion' and service = 'checkout' \
+                      and score > 0.5";
+    assert!(store.number(suspicious) > 0);
     let told = bench.run(&["models", "diff", "champion", "challenger", "--from", "kafka"]);
     assert!(told.contains("added") && told.contains("removed"), "{told}");
     let listed = bench.run(&["models", "list", "--format", "json"]);

@@ -148,7 +148,10 @@ fn metrics(address: &str) -> String {
     use std::io::{Read as _, Write as _};
     eventually("the API answers", PATIENCE, || {
         let mut connection = std::net::TcpStream::connect(address).ok()?;
-        connection.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").ok()?;
+        // In this form the last line says that the answer is whole.
+        let request = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: application/openmetrics-text; version=1.0.0\r\n\
+                       connection: close\r\n\r\n";
+        connection.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).ok()?;
         answer.contains("# EOF").then_some(answer)

@@ -4,7 +4,7 @@
 use super::LaneState;
 use smartlog_schema::position::TopicPartition;
 use smartlog_sinks::{LaneState as Stored, StoreConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,11 +37,13 @@ impl Notes {
 
     async fn tell(&mut self) {
         let mut news: BTreeMap<&'static str, Vec<(TopicPartition, Stored)>> = BTreeMap::new();
+        let mut claimed = BTreeSet::new();
         for lane in &self.lanes {
-            // A partition that is not claimed has no row to be noted in.
-            let claimed = lane.standings().into_iter().filter(|(_, standing)| standing.next_offset.is_some());
-            for (source, standing) in claimed {
+            for (source, standing) in lane.standings() {
                 let state = if standing.is_attached { Stored::Attached } else { Stored::Detached };
+                if standing.next_offset.is_some() {
+                    claimed.insert((lane.sink, source.clone()));
+                }
                 if self.told.get(&(lane.sink, source.clone())) != Some(&state) {
                     news.entry(lane.sink).or_default().push((source, state));
                 }
@@ -49,7 +51,11 @@ impl Notes {
         }
         for (sink, news) in news {
             match smartlog_sinks::note_lanes(&self.store, sink, &news).await {
-                Ok(()) => self.told.extend(news.into_iter().map(|(source, state)| ((sink, source), state))),
+                Ok(()) => {
+                    // A partition that is not claimed may have no row yet: it is told again.
+                    let told = news.into_iter().map(|(source, state)| ((sink, source), state));
+                    self.told.extend(told.filter(|(place, _)| claimed.contains(place)));
+                }
                 Err(error) => tracing::debug!("how {sink} gets its logs could not be noted: {error}"),
             }
         }

@@ -15,7 +15,7 @@ use smartlog_schema::anomaly::Severity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The name under which the position, a `seq` of `anomaly_events`, is stored.
@@ -32,6 +32,9 @@ const KEPT_US: i64 = 30 * 86_400 * 1_000_000;
 /// Lines of the logs that an alert cites, and how much of each, characters.
 const SAMPLES: i64 = 3;
 const SAMPLE_CHARS: usize = 300;
+/// How long an alert waits for lines that were judged and are not stored yet, and how often they are looked for.
+const LINES_PATIENCE: Duration = Duration::from_secs(3);
+const LINES_PAUSE: Duration = Duration::from_millis(200);
 /// How far before its start the lines of an episode lie, microseconds: the window that raised it.
 const WINDOW_US: i64 = 300 * 1_000_000;
 
@@ -308,11 +311,27 @@ impl Follower {
             sql.push_str(" AND level IN ('ERROR', 'FATAL')");
         }
         sql.push_str(" ORDER BY timestamp DESC LIMIT $3");
-        let rows = self.tables.query(&sql, values).await?;
+        let began = Instant::now();
+        let mut rows = self.tables.query(&sql, values.clone()).await?;
+        while (rows.len() as i64) < SAMPLES && began.elapsed() < LINES_PATIENCE && self.lines_follow().await?
+        {
+            tokio::time::sleep(LINES_PAUSE).await;
+            rows = self.tables.query(&sql, values.clone()).await?;
+        }
         let line = |row: &Row| -> String {
             format!("{} {}", row.text(0), row.text(1)).chars().take(SAMPLE_CHARS).collect()
         };
         Ok(rows.iter().map(line).collect())
+    }
+}
+
+impl Follower {
+    /// Whether lines that were judged are not stored yet: detection does not wait for the table of logs.
+    async fn lines_follow(&mut self) -> Result<bool, SinkError> {
+        let sql = "SELECT 1 FROM sink_positions AS l JOIN sink_positions AS a ON a.sink = 'aggregates' \
+                   AND a.topic = l.topic AND a.partition = l.partition \
+                   WHERE l.sink = 'logs' AND coalesce(l.next_offset, 0) < a.next_offset LIMIT 1";
+        Ok(!self.tables.query(sql, values![]).await?.is_empty())
     }
 }
 
