@@ -126,10 +126,46 @@ impl Schedule {
         (rolling, forgotten)
     }
 
+    /// Takes what one epoch brought.
+    fn take_all(&mut self, items: Vec<Keyed>) -> Taken {
+        let mut taken = Taken::default();
+        for item in items {
+            let (update, change) = match item {
+                Keyed::Partial(partial) => match self.accept(&partial) {
+                    Some(update) => (update, Some(Change::Second(partial))),
+                    None => continue,
+                },
+                Keyed::SeedSecond(partial) => (self.restore(&partial), None),
+                seed => {
+                    taken.seeds.push(seed);
+                    continue;
+                }
+            };
+            let (service, second) = &update.0;
+            if *service != WHOLE_STREAM {
+                let who = Who::One(hash(service));
+                taken.logged.entry(*second).and_modify(|known| *known = known.and(who)).or_insert(who);
+            }
+            taken.seconds.push(update);
+            taken.changes.extend(change);
+        }
+        taken
+    }
+
     /// Memory that waits for the clock, bytes: what pauses partitions that run ahead.
     pub fn waiting_bytes(&self) -> usize {
         self.waiting * WAITING_BYTES
     }
+}
+
+/// What came of one epoch's partials and seeds.
+#[derive(Default)]
+struct Taken {
+    seconds: Vec<SecondsUpdate>,
+    changes: Vec<Change>,
+    seeds: Vec<Keyed>,
+    /// The seconds with logs of services, and whose.
+    logged: BTreeMap<i64, Who>,
 }
 
 fn take_through<V>(map: &mut BTreeMap<i64, V>, last: i64) -> BTreeMap<i64, V> {
@@ -199,31 +235,12 @@ pub fn window<'scope>(
                     schedule.resume(tick);
                 }
                 if let Some((caps, items)) = arrived.remove(&epoch) {
-                    let mut seconds = seconds_out.session(&caps[0]);
-                    let mut changes = changes_out.session(&caps[2]);
-                    let mut seeds = seeds_out.session(&caps[3]);
-                    let mut logged: BTreeMap<i64, Who> = BTreeMap::new();
-                    for item in items {
-                        let (update, change) = match item {
-                            Keyed::Partial(partial) => match schedule.accept(&partial) {
-                                Some(update) => (update, Some(Change::Second(partial))),
-                                None => continue,
-                            },
-                            Keyed::SeedSecond(partial) => (schedule.restore(&partial), None),
-                            seed => {
-                                seeds.give(seed);
-                                continue;
-                            }
-                        };
-                        let (key, diff) = update;
-                        if key.0 != WHOLE_STREAM {
-                            let who = Who::One(hash(&key.0));
-                            logged.entry(key.1).and_modify(|known| *known = known.and(who)).or_insert(who);
-                        }
-                        seconds.give((key, epoch, diff));
-                        changes.give_iterator(change.into_iter());
-                    }
-                    flow_out.session(&caps[4]).give_iterator(logged.into_iter());
+                    let taken = schedule.take_all(items);
+                    let at = |(data, diff)| (data, epoch, diff);
+                    seconds_out.session(&caps[0]).give_iterator(taken.seconds.into_iter().map(at));
+                    changes_out.session(&caps[2]).give_iterator(taken.changes.into_iter());
+                    seeds_out.session(&caps[3]).give_iterator(taken.seeds.into_iter());
+                    flow_out.session(&caps[4]).give_iterator(taken.logged.into_iter());
                 }
                 if let Some((caps, tick)) = ticked.remove(&epoch).filter(|(_, tick)| tick.is_known()) {
                     let (rolled, forgotten) = schedule.advance(&tick);

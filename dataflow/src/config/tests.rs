@@ -379,6 +379,28 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
             "`store.pipeline`: `a/b`; use 1 to 63 letters, digits, `.`, `_`, `-`",
         ),
         (
+            "[metrics]\nlisten = \"127.0.0.1:8000\"",
+            "`metrics.listen`: 127.0.0.1:8000 is api.listen too; give it another port",
+        ),
+        ("[log]\nfilter = \"loud=very\"", "`log.filter`: `loud=very`: error parsing level filter"),
+        ("[windows]\nhop = \"250ms\"", "`windows.hop`: 250ms; must be whole seconds, one at least"),
+    ];
+    assert_refused(&cases);
+}
+
+/// Each file, and what its one line says.
+fn assert_refused(cases: &[(&str, &str)]) {
+    for (file, expected) in cases {
+        let told = refusal(file);
+        assert!(told.contains(expected), "{file}\n  expected {expected}\n  found    {told}");
+        assert_eq!(told.lines().count(), 1, "one fault, one line: {told}");
+    }
+}
+
+#[test]
+fn settings_of_detection_that_cannot_work_are_refused_with_what_to_do() {
+    assert_refused(&[
+        (
             "[detection.log_volume_drop.window]\nratio = 2",
             "`detection.log_volume_drop.window.ratio`: 2; must lie between 0 and 1",
         ),
@@ -401,18 +423,7 @@ fn combinations_that_cannot_work_are_refused_with_what_to_do() {
             "`detection.services`: `a.error_rate_spike.min_errors`: expected a number, true or false, found `few`",
         ),
         ("[detection]\nhysteresis = nan", "`detection.hysteresis`: NaN; must be more than 0 and 1 at most"),
-        (
-            "[metrics]\nlisten = \"127.0.0.1:8000\"",
-            "`metrics.listen`: 127.0.0.1:8000 is api.listen too; give it another port",
-        ),
-        ("[log]\nfilter = \"loud=very\"", "`log.filter`: `loud=very`: error parsing level filter"),
-        ("[windows]\nhop = \"250ms\"", "`windows.hop`: 250ms; must be whole seconds, one at least"),
-    ];
-    for (file, expected) in cases {
-        let told = refusal(file);
-        assert!(told.contains(expected), "{file}\n  expected {expected}\n  found    {told}");
-        assert_eq!(told.lines().count(), 1, "one fault, one line: {told}");
-    }
+    ]);
 }
 
 #[test]

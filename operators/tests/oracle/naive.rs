@@ -88,6 +88,20 @@ struct Often {
     since: f64,
 }
 
+impl Often {
+    /// A minute passes.
+    fn fade(&mut self) {
+        self.fading = self.fading * (1.0 - 1.0 / 10_080.0) + self.since;
+        self.since = 0.0;
+    }
+}
+
+/// What has lasted for too long ends.
+fn expired(slot: &mut Option<Running>, end: i64, max_episode: i64) -> Option<Trouble> {
+    let open = slot.take_if(|open| end - open.trouble.started_at >= max_episode)?;
+    Some(Trouble { ended_at: Some(end), state: State::Expired, ..open.trouble })
+}
+
 /// Who logged in each second.
 pub type Stream = BTreeMap<i64, Vec<String>>;
 
@@ -157,21 +171,11 @@ pub fn episodes(
                 past.minute(end, logs as f64, errors as f64, left_out, &usual, detection);
             }
             usual = past.usual(end, detection);
-            for Often { fading, since } in &mut often {
-                *fading = *fading * (1.0 - 1.0 / 10_080.0) + *since;
-                *since = 0.0;
-            }
+            often.iter_mut().for_each(Often::fade);
         }
         for (slot, often) in running.iter_mut().zip(&mut often) {
-            let Some(open) = slot else { continue };
-            if end - open.trouble.started_at < detection.max_episode {
-                continue;
-            }
-            let mut trouble = open.trouble;
-            trouble.ended_at = Some(end);
-            trouble.state = State::Expired;
+            let Some(trouble) = expired(slot, end, detection.max_episode) else { continue };
             found.push(trouble);
-            *slot = None;
             often.since += 1.0;
             past.adopt(detection);
             usual = past.usual(end.div_euclid(60) * 60, detection);
