@@ -3,7 +3,7 @@
 //!
 //! A block with `n` logs where `m` were expected has `E(n − m)² = m + φ·m²`: the first term is chance, the second the
 //! level's own spread. `φ` is the moment estimate `Σ w·((n − m)² − m)/m² / Σ w`, where
-//! - `(n − m)²` is cut at [`CUT`] times what is expected, so that one incident does not make a service deaf (Huber's
+//! - `(n − m)²` is cut at `CUT` times what is expected, so that one incident does not make a service deaf (Huber's
 //!   proposal 2: Winsorised squares);
 //! - `w = m/(m + 10)`: blocks with few logs say little;
 //! - older blocks fade, and a prior takes the place of blocks that are not there yet.

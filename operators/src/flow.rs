@@ -5,7 +5,7 @@
 //!   others   ▂▁▂▁▂▁▂▁▂▁ · · · · ▁▂▁▂▁▂      everybody silent: the stream's, and told once, as that
 //! ```
 //!
-//! Time goes on for a service as long as anybody logged within the last [`STILL`] seconds. Every worker has the same
+//! Time goes on for a service as long as anybody logged within the last `STILL` seconds. Every worker has the same
 //! picture: the seconds in which anybody logged, and whether that was one service alone. A service that is the whole
 //! stream has no others to go by: there every second counts.
 //!

@@ -29,7 +29,7 @@ pub struct Alerts {
     pub url_files: BTreeMap<String, PathBuf>,
     /// Addresses of webhooks. Never printed; for the variable of the environment rather than for the file.
     pub urls: HookUrls,
-    /// Which hooks are told of which services, as SERVICE[:SEVERITY]=HOOK[+HOOK], the first that fits; none: all of everything.
+    /// Which hooks are told of which services, as `SERVICE[:SEVERITY]=HOOK[+HOOK]`, the first that fits; none: all of everything.
     ///
     /// SERVICE may hold `*`; SEVERITY means that and above; HOOK `none` tells nobody. Such as
     /// `["noise-*=none", "pay*:high=oncall+audit", "*=audit"]`.
