@@ -25,7 +25,7 @@ use crate::failure::{Failure, Fault};
 use crate::manifest;
 use crate::object::{Kind, Object};
 use crate::parquet;
-use crate::store::{Head, HeadStep, MAX_SERVICES_PER_TRANSACTION, State, Store, SumChange, Written};
+use crate::store::{Head, MAX_SERVICES_PER_TRANSACTION, State, Store, SumChange, Written};
 
 /// How often a conflict is tried again within one call; Lambda repeats the call twice.
 const MAX_ATTEMPTS: u32 = 24;
@@ -143,7 +143,7 @@ impl Reconciler {
         let changes = changes(&state.contributions, &content.counts);
         let newest = state.head.sequencer.clone().max(sequencer.cloned());
         let mut head = Head {
-            version: state.head.version + 1,
+            version: state.head.version,
             sequencer: newest,
             etag: content.etag.clone(),
             applied: false,
@@ -153,17 +153,17 @@ impl Reconciler {
         let steps = if steps.is_empty() { vec![Vec::new()] } else { steps };
         for (at, chunk) in steps.iter().enumerate() {
             head.applied = at + 1 == steps.len();
-            let expected = if at == 0 { state.head.version } else { head.version };
-            let step = if at == 0 || head.applied {
-                HeadStep::Put { expected, head: &head }
-            } else {
-                HeadStep::Check { expected }
-            };
+            let expected = state.head.version + at as u64;
+            // Each step: who loaded the contributions between two of them must not write after the next.
+            head.version = expected + 1;
             let services: Vec<&str> = chunk.iter().map(|change| change.service.as_str()).collect();
             let sums = self.store.sums(object.date, &services).await?;
             let sum = |change| SumChange { change, sum: sums.get(&change.service).copied() };
             let chunk: Vec<SumChange<'_>> = chunk.iter().map(sum).collect();
-            let written = self.store.write(&object.id(), object.date, step, &chunk, Timestamp::now()).await?;
+            let written = self
+                .store
+                .write(&object.id(), object.date, (expected, &head), &chunk, Timestamp::now())
+                .await?;
             if written == Written::Conflict {
                 return Ok(None);
             }

@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, ConsumedCapacity, Delete, KeysAndAttributes, Put, ReturnConsumedCapacity,
+    AttributeValue, ConsumedCapacity, Delete, KeysAndAttributes, Put, ReturnConsumedCapacity,
     TransactWriteItem,
 };
 use jiff::Timestamp;
@@ -55,13 +55,6 @@ pub struct Head {
 pub struct State {
     pub head: Head,
     pub contributions: ByService,
-}
-
-/// What a transaction does to the head, on condition that it has the version `expected`.
-#[derive(Debug)]
-pub enum HeadStep<'a> {
-    Check { expected: u64 },
-    Put { expected: u64, head: &'a Head },
 }
 
 /// One service: what changes, and the sum that was read before.
@@ -146,16 +139,16 @@ impl Store {
         )))
     }
 
-    /// One transaction: the head's step, contributions and sums of at most [`MAX_SERVICES_PER_TRANSACTION`] services.
+    /// One transaction: the head, on condition that it has the version `expected`; contributions and sums of at most [`MAX_SERVICES_PER_TRANSACTION`] services.
     pub async fn write(
         &self,
         object: &str,
         date: Date,
-        step: HeadStep<'_>,
+        (expected, head): (u64, &Head),
         changes: &[SumChange<'_>],
         now: Timestamp,
     ) -> Result<Written, Failure> {
-        let mut items = vec![self.head_step(object, step)?];
+        let mut items = vec![self.head(object, expected, head)?];
         for each in changes {
             items.push(self.contribution(object, date, each.change)?);
             items.push(self.sum(date, each, now)?);
@@ -205,22 +198,10 @@ impl Store {
         }
     }
 
-    fn head_step(&self, object: &str, step: HeadStep<'_>) -> Result<TransactWriteItem, Failure> {
-        let (expected, head) = match step {
-            HeadStep::Check { expected } => (expected, None),
-            HeadStep::Put { expected, head } => (expected, Some(head)),
-        };
+    fn head(&self, object: &str, expected: u64, head: &Head) -> Result<TransactWriteItem, Failure> {
         let condition = if expected == 0 { "attribute_not_exists(#v)" } else { "#v = :v" };
         let values = (expected > 0)
             .then(|| HashMap::from([(":v".to_owned(), AttributeValue::N(expected.to_string()))]));
-        let Some(head) = head else {
-            let check = ConditionCheck::builder()
-                .table_name(&self.contributions)
-                .set_key(Some(part_key(object, HEAD)));
-            let check = check.condition_expression(condition).expression_attribute_names("#v", "version");
-            let check = check.set_expression_attribute_values(values).build().map_err(unbuilt)?;
-            return Ok(TransactWriteItem::builder().condition_check(check).build());
-        };
         let mut item = part_key(object, HEAD);
         item.insert("version".into(), AttributeValue::N(head.version.to_string()));
         item.insert("etag".into(), string(&head.etag));

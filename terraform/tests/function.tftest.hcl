@@ -103,7 +103,7 @@ run "what_it_may_do" {
   assert {
     condition = toset(flatten([for s in data.aws_iam_policy_document.function.statement : s.actions])) == toset([
       "s3:GetObject", "s3:ListBucket",
-      "dynamodb:BatchGetItem", "dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem",
+      "dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:GetItem",
       "dynamodb:PutItem", "dynamodb:Query", "dynamodb:UpdateItem",
       "logs:CreateLogStream", "logs:PutLogEvents",
       "sqs:SendMessage",

@@ -59,7 +59,6 @@ data "aws_iam_policy_document" "function" {
     sid = "KeepSummaries"
     actions = [
       "dynamodb:BatchGetItem",
-      "dynamodb:ConditionCheckItem",
       "dynamodb:DeleteItem",
       "dynamodb:GetItem",
       "dynamodb:PutItem",
