@@ -414,3 +414,21 @@ proptest! {
         check(&shape, &defaults(), &workers);
     }
 }
+
+/// Killed when all was read and nothing told the time yet, the runs after it read nothing: the clock stays unknown.
+#[test]
+fn the_end_of_the_input_writes_all_windows_even_if_no_clock_was_known() {
+    let shape = Shape {
+        seed: 8_930_288_853_945_439_970,
+        partitions: 1,
+        services: 4,
+        segments: 1,
+        segment_seconds: 60,
+        disorder: 3,
+        bad_clocks: false,
+        far_too_late: true,
+        longest_idle: 450,
+        chunk: 60,
+    };
+    check(&shape, &defaults(), &[1, 4, 4, 1]);
+}
