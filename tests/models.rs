@@ -119,7 +119,11 @@ fn a_champion_and_a_challenger_from_the_folder_score_the_stream_into_sqlite() {
 fn a_champion_and_a_challenger_score_the_stream(kind: Kind) {
     let Some(mut store) = Store::create(kind) else { return };
     let Some(bench) = Bench::new("folder", None) else { return };
-    fill(&bench.topic, 5);
+    let mut traffic = fill(&bench.topic, 5);
+    // Open when the input ends. What is over when it is first seen has no open window that a model could judge.
+    traffic.failing = Some("checkout");
+    traffic.send(&bench.topic, 800, (now_us() - 2 * MINUTE_US, now_us()));
+    bench.topic.flush();
     let champion = bench.train(&["--alias", "champion"]);
     let challenger = bench.train(&["--alias", "challenger", "--seed", "9", "--scoping", "shared"]);
     assert_eq!((&champion["version"], &challenger["version"]), (&"1".into(), &"2".into()));
