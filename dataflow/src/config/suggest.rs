@@ -62,11 +62,18 @@ fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
+/// A slip of one letter in the right section is likelier than a right name in a wrong one, however short the name.
+const ONE_SLIP: f64 = 0.95;
+
 /// Sections and names are compared apart, or a long section would make all of its keys alike.
 fn likeness_of_keys(a: &str, b: &str) -> f64 {
     let split = |key| str::rsplit_once(key, '.').unwrap_or(("", key));
     let ((section_a, name_a), (section_b, name_b)) = (split(a), split(b));
     let names = strsim::normalized_damerau_levenshtein(name_a, name_b);
+    let slips = strsim::damerau_levenshtein(name_a, name_b);
+    if section_a == section_b && slips == 1 && name_b.len() > 3 {
+        return ONE_SLIP + (1.0 - ONE_SLIP) * names;
+    }
     let sections = strsim::normalized_damerau_levenshtein(section_a, section_b);
     names * (OTHER_SECTION + (1.0 - OTHER_SECTION) * sections)
 }
