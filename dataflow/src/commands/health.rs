@@ -65,7 +65,8 @@ fn ask(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?; // in one piece
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
@@ -93,10 +94,14 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
-            let mut asked = [0; 1024];
-            let count = stream.read(&mut asked).expect("a request");
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                asked.extend(byte);
+            }
             stream.write_all(answer.as_bytes()).expect("it listens");
-            String::from_utf8_lossy(&asked[..count]).into_owned()
+            String::from_utf8_lossy(&asked).into_owned()
         });
         (address, thread)
     }
