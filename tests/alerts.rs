@@ -135,12 +135,7 @@ fn ends_well(mut program: Program) {
 fn an_incident_in_the_logs_is_told_with_its_lines_and_a_link() {
     let Some(mut scene) = Scene::create(Kind::Postgres, "incident") else { return };
     let receiver = Receiver::start(|_, _| Reply::of(200));
-    let now = now_us();
-    scene.traffic.unruly.late = 0;
-    scene.traffic.send(&scene.topic, 60_000, (now - 28 * MINUTE_US, now - 3 * MINUTE_US));
-    scene.traffic.failing = Some("checkout");
-    scene.traffic.send(&scene.topic, 7_200, (now - 3 * MINUTE_US, now));
-    scene.topic.flush();
+    scene.incident();
     let program = started(&scene, &hook(&receiver, "json"), &METRICS);
     // The whole stream's error rate may rise first.
     let of_checkout = || {

@@ -11,7 +11,7 @@
 use serde_json::{Value, json};
 use smartlog_test_services::{Service, tool};
 use smartlog_tests::program::Program;
-use smartlog_tests::scene::{MINUTE_US, PATIENCE, SECOND_US, STOP, Scene};
+use smartlog_tests::scene::{PATIENCE, SECOND_US, STOP, Scene};
 use smartlog_tests::store::Kind;
 use smartlog_tests::web::{self, Receiver, Reply, encoded};
 use smartlog_tests::{eventually, now_us};
@@ -54,13 +54,7 @@ const METRICS: [&str; 2] = ["--metrics-listen", "127.0.0.1:0"];
 impl Watched {
     fn start(mut scene: Scene, more: &[&str]) -> Option<Self> {
         let prometheus = Service::require("prometheus")?;
-        // Twenty-five usual minutes, then three in which one service says nothing but errors.
-        let now = now_us();
-        scene.traffic.unruly.late = 0;
-        scene.traffic.send(&scene.topic, 60_000, (now - 28 * MINUTE_US, now - 3 * MINUTE_US));
-        scene.traffic.failing = Some("checkout");
-        scene.traffic.send(&scene.topic, 7_200, (now - 3 * MINUTE_US, now));
-        scene.topic.flush();
+        scene.incident();
         let run = scene.start(&[&METRICS[..], more].concat());
         let api = Program::start(&["api", "--listen", "127.0.0.1:0", "--store", &scene.store.url]);
         let of_run = told_address(&run, "metrics are at http://", "/metrics");

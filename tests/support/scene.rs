@@ -65,6 +65,16 @@ impl Scene {
         self.topic.flush();
     }
 
+    /// Twenty-five usual minutes, then three, up to now, in which `checkout` says nothing but errors.
+    pub fn incident(&mut self) {
+        let now = now_us();
+        self.traffic.unruly.late = 0;
+        self.traffic.send(&self.topic, 60_000, (now - 28 * MINUTE_US, now - 3 * MINUTE_US));
+        self.traffic.failing = Some("checkout");
+        self.traffic.send(&self.topic, 7_200, (now - 3 * MINUTE_US, now));
+        self.topic.flush();
+    }
+
     /// Logs as they happen, `rate` a second, until `done`.
     pub fn live_until(
         &mut self,

@@ -323,9 +323,7 @@ impl Follower {
         };
         Ok(rows.iter().map(line).collect())
     }
-}
 
-impl Follower {
     /// Whether lines that were judged are not stored yet: detection does not wait for the table of logs.
     async fn lines_follow(&mut self) -> Result<bool, SinkError> {
         let sql = "SELECT 1 FROM sink_positions AS l JOIN sink_positions AS a ON a.sink = 'aggregates' \
