@@ -102,12 +102,13 @@ async fn kill_sessions(client: &tokio_postgres::Client) -> i64 {
     client.query_one(sql, &[]).await.expect("kills").get(0)
 }
 
-/// Waits until the server runs a statement of the product that begins so.
-async fn wait_for_statement(client: &tokio_postgres::Client, begins: &str) {
+/// Waits until a COMMIT of the product dawdles in its trigger. Other transactions of the product, such as the one that
+/// makes a day's partition, commit as well: only one that sleeps holds what the test is about.
+async fn wait_for_slow_commit(client: &tokio_postgres::Client) {
     let sql = "SELECT count(*) FROM pg_stat_activity
                WHERE datname = current_database() AND application_name = 'smartlog' AND state = 'active'
-                 AND query LIKE $1 || '%'";
-    while client.query_one(sql, &[&begins]).await.expect("looks").get::<_, i64>(0) == 0 {
+                 AND query LIKE 'COMMIT%' AND wait_event = 'PgSleep'";
+    while client.query_one(sql, &[]).await.expect("looks").get::<_, i64>(0) == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -126,7 +127,7 @@ async fn a_zombie_commit_of_logs_is_waited_for() {
             let found = victim.resume(&[tp(0)]).await.expect("resumes").get(&tp(0)).copied().unwrap_or(0);
             assert_eq!(found, next, "the zombie's rows and its position came together");
             let writing = tokio::spawn(async move { victim.write(&[batch(0, found, found + 100)], 0).await });
-            wait_for_statement(&client, "COMMIT").await;
+            wait_for_slow_commit(&client).await;
             // Dropped in the midst of its COMMIT, as by kill -9: the server goes on with it.
             writing.abort();
             next += 100;
@@ -159,7 +160,7 @@ async fn a_zombie_commit_of_aggregates_is_waited_for() {
             let found = victim.open().await.expect("opens").positions.get(&tp(0)).copied().unwrap_or(0);
             assert_eq!(found, round);
             let committing = tokio::spawn(async move { victim.commit(&step(found)).await });
-            wait_for_statement(&client, "COMMIT").await;
+            wait_for_slow_commit(&client).await;
             committing.abort();
         }
         assert_eq!(bench.state().open().await.expect("opens").positions[&tp(0)], 5);
