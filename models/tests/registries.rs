@@ -184,10 +184,33 @@ fn asked(registry: impl FnOnce(String) -> Mlflow) -> Vec<String> {
     })
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn a_server_behind_tls_is_believed_when_its_authority_is_known() {
+    use smartlog_models::registry::Login;
+    let Some(mlflow) = Service::require("mlflow") else { return };
+    let _turn = disturbing();
+    let front = smartlog_test_services::tls::Front::before(&mlflow.address());
+    let open = |authorities| Mlflow::new(front.url(), Login::default(), authorities);
+    keeps_its_promises(&open(Some(front.authority())).expect("a server"));
+
+    let unknown =
+        open(None).expect("a server").versions().expect_err("nobody known vouches for it").to_string();
+    assert!(unknown.contains(front.url()) && unknown.contains("certificate"), "{unknown}");
+    let missing = open(Some(Path::new("/no/such/file"))).err().expect("no file").to_string();
+    assert!(
+        missing.contains("/no/such/file") && missing.contains("MLFLOW_TRACKING_SERVER_CERT_PATH"),
+        "{missing}"
+    );
+    let other = tempfile::NamedTempFile::new().expect("a file");
+    let none = open(Some(other.path())).err().expect("no certificate in it").to_string();
+    assert!(none.contains("expected certificates, found none"), "{none}");
+}
+
 #[test]
 fn the_login_is_sent_as_mlflows_own_client_sends_it() {
     use smartlog_models::registry::Login;
-    let sent = |login: Login| asked(|url| Mlflow::new(&url, login).expect("a server"));
+    let sent = |login: Login| asked(|url| Mlflow::new(&url, login, None).expect("a server"));
     let has = |lines: &[String], header: &str| lines.iter().any(|line| line.eq_ignore_ascii_case(header));
     let basic = sent(Login::basic("Aladdin", "open sesame"));
     assert!(has(&basic, "authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), "{basic:?}");

@@ -4,6 +4,7 @@ use super::RegistryError;
 use backon::{BlockingRetryable, ExponentialBuilder};
 use base64::Engine as _;
 use serde_json::Value;
+use std::path::Path;
 use std::time::Duration;
 use ureq::http::{Method, Request, StatusCode};
 
@@ -76,22 +77,34 @@ enum Fault {
 }
 
 impl Client {
-    pub fn new(url: &str, login: Login) -> Self {
+    /// `authorities`: a PEM file of who may vouch for the server, in the place of those that the system knows.
+    ///
+    /// # Errors
+    /// https without the feature `tls`; authorities that cannot be read.
+    pub fn new(url: &str, login: Login, authorities: Option<&Path>) -> Result<Self, RegistryError> {
+        let base = url.trim_end_matches('/').to_owned();
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .http_status_as_error(false)
-            .user_agent(concat!("smartlog/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Client { agent: config.into(), base: url.trim_end_matches('/').to_owned(), login }
+            .user_agent(concat!("smartlog/", env!("CARGO_PKG_VERSION")));
+        let config = if base.starts_with("https://") {
+            config.tls_config(tls(authorities).map_err(|(found, advice)| RegistryError {
+                step: "opening the MLflow server".into(),
+                place: without_secrets(&base),
+                found,
+                advice: advice.into(),
+                away: false,
+            })?)
+        } else {
+            config
+        };
+        Ok(Client { agent: config.build().into(), base, login })
     }
 
     /// The server, without what may be secret in its URL.
     pub fn place(&self) -> String {
-        match self.base.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
-            Some((scheme, rest)) => format!("{scheme}://{rest}"),
-            None => self.base.clone(),
-        }
+        without_secrets(&self.base)
     }
 
     /// The answer's bytes; `Ok(Err(…))`: the code and message of an API error.
@@ -150,6 +163,45 @@ impl Client {
         let busy = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
         Err(if busy { Fault::Busy(status, shown(&body)) } else { Fault::Refused(status, body) })
     }
+}
+
+fn without_secrets(url: &str) -> String {
+    match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://{rest}"),
+        None => url.to_owned(),
+    }
+}
+
+/// The client takes neither OpenSSL nor the roots of the system unless it is told to. `Err`: what was found, what to do.
+#[cfg(feature = "tls")]
+fn tls(authorities: Option<&Path>) -> Result<ureq::tls::TlsConfig, (String, &'static str)> {
+    use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+    let advice = "name a PEM file of certificate authorities in MLFLOW_TRACKING_SERVER_CERT_PATH";
+    let roots = match authorities {
+        None => RootCerts::PlatformVerifier,
+        Some(path) => {
+            let unread = |found: String| (format!("{}: {found}", path.display()), advice);
+            let text = std::fs::read(path).map_err(|fault| unread(fault.to_string()))?;
+            let roots: Vec<_> = parse_pem(&text)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+                    Ok(_) => None,
+                    Err(fault) => Some(Err(unread(fault.to_string()))),
+                })
+                .collect::<Result<_, _>>()?;
+            if roots.is_empty() {
+                return Err(unread("expected certificates, found none".into()));
+            }
+            roots.into()
+        }
+    };
+    Ok(TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build())
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls(_: Option<&Path>) -> Result<ureq::tls::TlsConfig, (String, &'static str)> {
+    let advice = "build it with --features tls, or use an http:// URL";
+    Err(("this program was built without TLS".into(), advice))
 }
 
 fn fault_of(fault: ureq::Error) -> Fault {
@@ -229,8 +281,9 @@ mod tests {
 
     #[test]
     fn a_password_in_the_url_is_never_shown() {
-        let client = Client::new("https://user:secret@mlflow.example/base/", Login::default());
-        assert_eq!(client.place(), "https://mlflow.example/base");
+        let client =
+            Client::new("http://user:secret@mlflow.example/base/", Login::default(), None).expect("a client");
+        assert_eq!(client.place(), "http://mlflow.example/base");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{Registry, RegistryError, Run, Version};
 use crate::{ARTIFACT_PATH, EXPERIMENT, MODEL_NAME, bundle};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use ureq::http::Method;
 
 const API: &str = "/api/2.0/mlflow";
@@ -28,22 +29,13 @@ pub struct Mlflow {
 }
 
 impl Mlflow {
-    /// Nothing is asked yet.
+    /// Nothing is asked yet. `authorities`: a PEM file of who may vouch for an https server, in the place of those that the
+    /// system knows.
     ///
     /// # Errors
-    /// https without the feature `tls`.
-    pub fn new(url: &str, login: Login) -> Result<Self, RegistryError> {
-        let client = Client::new(url, login);
-        if url.starts_with("https://") && !cfg!(feature = "tls") {
-            return Err(RegistryError {
-                step: "opening the MLflow server".into(),
-                place: client.place(),
-                found: "this program was built without TLS".into(),
-                advice: "build it with --features tls, or use an http:// URL".into(),
-                away: false,
-            });
-        }
-        Ok(Mlflow { client })
+    /// https without the feature `tls`; authorities that cannot be read.
+    pub fn new(url: &str, login: Login, authorities: Option<&Path>) -> Result<Self, RegistryError> {
+        Ok(Mlflow { client: Client::new(url, login, authorities)? })
     }
 
     fn get(&self, step: &str, path: String) -> Result<Result<Value, ApiError>, RegistryError> {

@@ -18,7 +18,7 @@ pub use mlflow::{Login, Mlflow};
 use crate::export::File;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Tag of a version: [`crate::Bundle::digest_of`] its stored bytes.
 pub const DIGEST_TAG: &str = "smartlog.digest";
@@ -131,7 +131,10 @@ pub trait Registry: Send + Sync {
 /// A URL that cannot be used.
 pub fn open(place: &str) -> Result<Box<dyn Registry>, RegistryError> {
     if place.starts_with("http://") || place.starts_with("https://") {
-        Ok(Box::new(Mlflow::new(place, Login::from_environment())?))
+        // As MLflow's own client.
+        let authorities =
+            std::env::var_os("MLFLOW_TRACKING_SERVER_CERT_PATH").filter(|path| !path.is_empty());
+        Ok(Box::new(Mlflow::new(place, Login::from_environment(), authorities.as_deref().map(Path::new))?))
     } else {
         Ok(Box::new(Folder::new(PathBuf::from(place))))
     }

@@ -23,6 +23,7 @@
 
 pub mod database;
 pub mod script;
+pub mod tls;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
