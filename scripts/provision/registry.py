@@ -9,6 +9,7 @@ from .services.manifests import Actionlint, Dbt, Hadolint, Kubeconform, Manifest
 from .services.minio import Minio
 from .services.mlflow import Mlflow
 from .services.moto import Moto
+from .services.opensearch import OpenSearch
 from .services.postgres import Postgres
 from .services.prometheus import Alertmanager, Prometheus
 from .services.redis import Redis
@@ -26,6 +27,7 @@ SERVICES: tuple[Service, ...] = (
     Minio(),
     Moto(),
     DynamoDB(),
+    OpenSearch(),
     Alertmanager(),
     Prometheus(),
     Mlflow(),
@@ -54,5 +56,5 @@ SERVICES: tuple[Service, ...] = (
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
     "browser", "kafkacompose", "zookeeper", "kafkazookeeper", "prometheus", "alertmanager", "redis", "manifests", "kubeconform",
-    "dbt", "schemathesis", "systemd",
+    "dbt", "schemathesis", "systemd", "opensearch",
 )

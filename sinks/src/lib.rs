@@ -31,7 +31,9 @@ mod retry;
 pub mod parquet;
 mod postgres;
 mod redis;
+pub mod search;
 mod sqlite;
+mod standing;
 
 pub use self::redis::{RedisConfig, probe_redis};
 pub use admin::{
@@ -178,6 +180,14 @@ impl LogSinkEntry {
         let (export, store) = (export.clone(), store.clone());
         LogSinkEntry::new(parquet::PARQUET, move |health, cancel| {
             Ok(parquet_sink(&export, &store, health, cancel))
+        })
+    }
+
+    /// Documents in Elasticsearch or OpenSearch; its positions are kept in `store`.
+    pub fn search(config: search::SearchConfig, store: &StoreConfig) -> Self {
+        let store = store.clone();
+        LogSinkEntry::new(search::SEARCH, move |health, cancel| {
+            Ok(Box::new(search::SearchLogs::new(config.clone(), store.clone(), health, cancel)))
         })
     }
 }

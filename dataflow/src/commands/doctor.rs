@@ -2,8 +2,8 @@
 //! alert where that is asked for.
 //!
 //! ```text
-//!   settings ──▶ store ──positions──▶ kafka (reach, topics, lag) ──▶ redis ──▶ host (disk, files, clock, ports) ──▶ alerts ──▶ report
-//!       └─ with --aws: identity, bucket, notification, function, tables, budget instead ─────────────────────────────▲
+//!   settings ──▶ store ──positions──▶ kafka (reach, topics, lag) ──▶ redis, search ──▶ host (disk, files, clock, ports) ──▶ alerts ──▶ report
+//!       └─ with --aws: identity, bucket, notification, function, tables, budget instead ─────────────────────────────────────▲
 //! ```
 
 mod alerts;
@@ -11,6 +11,7 @@ mod aws;
 mod host;
 mod kafka;
 mod redis;
+mod search;
 mod store;
 
 use crate::cli::{DoctorArgs, exit};
@@ -100,6 +101,7 @@ fn checks(loaded: &Loaded, send_test_alert: bool) -> anyhow::Result<Vec<Check>> 
     checks.extend(of_store);
     checks.extend(kafka::checks(config, positions.as_deref()));
     checks.extend(redis::checks(config)?);
+    checks.extend(search::checks(config)?);
     checks.extend(host::checks(config));
     checks.extend(alerts::checks(config, send_test_alert)?);
     Ok(checks)

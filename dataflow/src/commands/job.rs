@@ -67,6 +67,7 @@ pub fn log_sinks(config: &Config, store: &StoreConfig, export: Option<&ExportCon
     let mut sinks = Vec::new();
     sinks.extend(config.store.raw_logs.then(|| LogSinkEntry::of_store(store)));
     sinks.extend(export.map(|export| LogSinkEntry::parquet(export, store)));
+    sinks.extend(config.search_config().map(|search| LogSinkEntry::search(search, store)));
     sinks
 }
 

@@ -50,6 +50,8 @@ fn sample(option: &OptionSpec) -> String {
         "parse.level_numbers" => "python",
         "log.filter" => "debug",
         "redis.url" => "redis://me@cache:6379",
+        "search.url" => "https://me@search:9200",
+        "search.prefix" => "something-else",
         "generate.incident_kinds" => "silence",
         _ => match option.form.as_str() {
             "DURATION" => "17m",

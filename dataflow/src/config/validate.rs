@@ -41,6 +41,7 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     detection(&config.detection, &mut refusals);
     models(&config.models, &mut refusals);
     redis(config, &mut refusals);
+    search(config, &mut refusals);
     serving(config, &mut refusals);
     tools(config, &mut refusals);
     refusals
@@ -520,6 +521,44 @@ fn redis(config: &Config, refusals: &mut Refusals) {
         redis.url.is_none() || store.url != StoreUrl::None,
         "redis.url",
         format_args!("what it is given comes from the store, and store.url is none: name a store"),
+    );
+}
+
+fn search(config: &Config, refusals: &mut Refusals) {
+    let Config { search, store, .. } = config;
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    let prefix = &search.prefix;
+    let begins_well = prefix.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    require(
+        refusals,
+        begins_well && prefix.len() <= 100 && prefix.bytes().all(legal),
+        "search.prefix",
+        format_args!("`{prefix}`; use 1 to 100 of a-z, 0-9, `-`, `_` and `.`, a letter or digit first"),
+    );
+    require(
+        refusals,
+        search.url.is_none() || store.url != StoreUrl::None,
+        "search.url",
+        format_args!("its positions are kept in the store, and store.url is none: name a store"),
+    );
+    require(
+        refusals,
+        search.retention.is_none_or(|retention| retention >= Duration::from_secs(86_400)),
+        "search.retention",
+        format_args!("below 24h; an index holds a day"),
+    );
+    let bytes = search.max_request_bytes;
+    require(
+        refusals,
+        (64 << 10..=100 << 20).contains(&bytes),
+        "search.max_request_bytes",
+        format_args!("{bytes} bytes; from 64 KiB to 100 MiB, which is what a server takes by default"),
+    );
+    require(
+        refusals,
+        search.timeout >= Duration::from_secs(1),
+        "search.timeout",
+        format_args!("{:?}; at least 1s", search.timeout),
     );
 }
 

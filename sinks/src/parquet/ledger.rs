@@ -5,7 +5,9 @@ use super::range::Sealed;
 use super::target::{Counted, Head, Target};
 use crate::database::{Row, Step, Tables, values};
 use crate::error::{Fault, SinkError};
+use crate::plan::Move;
 use crate::retry::{Patience, until_done};
+use crate::standing::Standing;
 use smartlog_schema::position::TopicPartition;
 use std::collections::BTreeMap;
 
@@ -69,12 +71,12 @@ pub(super) fn wall_us() -> i64 {
 pub(super) struct Ledger {
     pub tables: Tables,
     pub target: String,
-    pub holder: i64,
+    pub standing: Standing,
 }
 
 impl Ledger {
     pub fn new(tables: Tables, target: String) -> Self {
-        Ledger { tables, target, holder: rand::random() }
+        Ledger { tables, target, standing: Standing::new(PARQUET) }
     }
 
     /// Refuses a target that holds files of which this store knows nothing: a new store would write every log a second time
@@ -108,11 +110,7 @@ impl Ledger {
     /// Makes this sink the one that may move `partition`; gives where it stands. Waits for a predecessor's
     /// transaction that is still under way.
     pub async fn claim(&mut self, partition: &TopicPartition) -> Result<Option<i64>, SinkError> {
-        let sql = "INSERT INTO sink_positions (sink, topic, partition, holder) VALUES ($1, $2, $3, $4) \
-                   ON CONFLICT (sink, topic, partition) DO UPDATE SET holder = excluded.holder RETURNING next_offset";
-        let values = values![PARQUET, partition.topic.as_str(), partition.partition, self.holder];
-        let rows = self.tables.query(sql, values).await?;
-        Ok(rows.first().and_then(|row| row.maybe_int(0)))
+        self.standing.claim(&mut self.tables, partition).await
     }
 
     /// Gives up what was fixed for targets that are no longer ours; gives how many files that were.
@@ -201,25 +199,15 @@ impl Ledger {
         files: &[Entry],
         used: Counted,
     ) -> Result<(), SinkError> {
-        let (topic, partition) = (sealed.source.topic.as_str(), sealed.source.partition);
-        let sql = format!(
-            "UPDATE sink_positions SET next_offset = $5, updated_at = {} WHERE sink = $1 AND topic = $2 \
-             AND partition = $3 AND holder = $4 AND next_offset IS NOT DISTINCT FROM $6",
-            self.tables.now()
-        );
-        let values = values![PARQUET, topic, partition, self.holder, sealed.next, sealed.expected];
-        let mut steps = vec![Step::one(sql, values)];
+        let step = moved(sealed);
+        let mut steps = vec![self.standing.advance(&self.tables, &step)];
         for file in files {
             steps.push(self.complete_file(file));
         }
         let days: BTreeMap<&str, ()> = files.iter().map(|file| (file.date.as_str(), ())).collect();
         steps.extend(days.keys().map(|day| self.changed_day(day)));
         steps.extend(self.used(used));
-        if self.tables.apply(&steps).await? {
-            return Ok(());
-        }
-        let moved = self.stands_at(sealed).await?;
-        if moved == Some((Some(sealed.next), Some(self.holder))) {
+        if self.tables.apply(&steps).await? || self.standing.has_moved(&mut self.tables, &step).await? {
             return Ok(());
         }
         Err(self.fenced(sealed).await?)
@@ -237,12 +225,8 @@ impl Ledger {
 
     /// Everything that was given to this sink with `watermark_us` or before is complete.
     pub async fn note_watermark(&mut self, watermark_us: i64) -> Result<(), SinkError> {
-        let sql = format!(
-            "UPDATE sink_positions SET watermark_us = $1, updated_at = {} \
-             WHERE sink = $2 AND holder = $3 AND (watermark_us IS NULL OR watermark_us <= $1)",
-            self.tables.now()
-        );
-        self.tables.apply(&[Step::new(sql, values![watermark_us, PARQUET, self.holder])]).await.map(drop)
+        let step = self.standing.note_watermark(&self.tables, watermark_us);
+        self.tables.apply(&[step]).await.map(drop)
     }
 
     /// Says that this sink lives.
@@ -251,7 +235,7 @@ impl Ledger {
             "UPDATE sink_positions SET updated_at = {} WHERE sink = $1 AND holder = $2",
             self.tables.now()
         );
-        self.tables.apply(&[Step::new(sql, values![PARQUET, self.holder])]).await.map(drop)
+        self.tables.apply(&[Step::new(sql, values![PARQUET, self.standing.holder])]).await.map(drop)
     }
 
     /// Per day, what a generation held before the stream came by: (topic, partition) to the next offset.
@@ -277,7 +261,7 @@ impl Ledger {
             self.tables.now()
         );
         let (topic, partition) = (sealed.source.topic.as_str(), sealed.source.partition);
-        Step::one(sql, values![PARQUET, topic, partition, self.holder, expected])
+        Step::one(sql, values![PARQUET, topic, partition, self.standing.holder, expected])
     }
 
     /// `sealed`: the range of a file of the stream.
@@ -354,23 +338,20 @@ impl Ledger {
 
     // ---------------------------------------------------------------------------------------------- fencing
 
-    async fn stands_at(&mut self, sealed: &Sealed) -> Result<Option<(Option<i64>, Option<i64>)>, SinkError> {
-        let sql = "SELECT next_offset, holder FROM sink_positions WHERE sink = $1 AND topic = $2 AND partition = $3";
-        let values = values![PARQUET, sealed.source.topic.as_str(), sealed.source.partition];
-        let rows = self.tables.query(sql, values).await?;
-        Ok(rows.first().map(|row| (row.maybe_int(0), row.maybe_int(1))))
-    }
-
     async fn holds(&mut self, sealed: &Sealed) -> Result<bool, SinkError> {
-        Ok(self.stands_at(sealed).await? == Some((sealed.expected, Some(self.holder))))
+        let found = self.standing.found(&mut self.tables, &sealed.source).await?;
+        Ok(found == Some((sealed.expected, Some(self.standing.holder))))
     }
 
     async fn fenced(&mut self, sealed: &Sealed) -> Result<SinkError, SinkError> {
-        let found = self.stands_at(sealed).await?.map(|(next, _)| next);
-        let (partition, expected, next) = (sealed.source.clone(), sealed.expected, sealed.next);
-        let lost = crate::plan::Move { partition, expected, next, fingerprint: None };
-        Ok(crate::plan::fenced_position(self.tables.name(), PARQUET, &lost, found))
+        self.standing.fenced(&mut self.tables, &moved(sealed)).await
     }
+}
+
+/// What completing a range does to the position.
+fn moved(sealed: &Sealed) -> Move {
+    let (partition, expected, next) = (sealed.source.clone(), sealed.expected, sealed.next);
+    Move { partition, expected, next, fingerprint: None }
 }
 
 /// Per date and partition, the next offset that a generation did not hold.

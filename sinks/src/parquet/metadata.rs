@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// What a log's metadata says of the fields that nearly every log has.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Known<'a> {
+pub(crate) struct Known<'a> {
     pub request_id: Option<Cow<'a, str>>,
     pub user_id: Option<Cow<'a, str>>,
     pub duration_ms: Option<f64>,
@@ -24,7 +24,7 @@ struct Fields<'a> {
 
 /// Reads them from a JSON object. Anything that is no text or number is left out; so is everything where a field is
 /// there twice.
-pub(super) fn known(metadata: &str) -> Known<'_> {
+pub(crate) fn known(metadata: &str) -> Known<'_> {
     let Ok(fields) = serde_json::from_str::<Fields<'_>>(metadata) else { return Known::default() };
     Known {
         request_id: fields.request_id.and_then(text),

@@ -29,7 +29,7 @@ mod generation;
 mod history;
 mod keeper;
 mod ledger;
-mod metadata;
+pub(crate) mod metadata;
 mod names;
 mod range;
 mod spool;
@@ -280,7 +280,7 @@ async fn open(config: &ExportConfig, store: &StoreConfig, patience: &Patience) -
     let (shared, (work, todo)) = (Arc::new(Shared::default()), unbounded_channel());
     let uploader = Uploader {
         // Another connection of the same writer.
-        ledger: Ledger { holder: ours.holder, ..ledger(Tables::new(store, patience.clone())?) },
+        ledger: Ledger { standing: ours.standing, ..ledger(Tables::new(store, patience.clone())?) },
         target: Arc::clone(&target),
         patience: patience.clone(),
         shared: Arc::clone(&shared),

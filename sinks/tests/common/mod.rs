@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod redis;
+pub mod search;
 
 use smartlog_sinks::{CancellationToken, Health, LogSink, StateStore, StoreConfig};
 use smartlog_test_services::database::Database;

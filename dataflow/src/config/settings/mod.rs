@@ -12,10 +12,12 @@ mod detection;
 mod engine;
 mod export;
 mod kafka;
+mod login_url;
 mod models;
 mod parse;
 mod program;
 mod redis;
+mod search;
 mod store;
 mod time;
 mod traffic;
@@ -31,6 +33,7 @@ pub use models::{Models, Scoping};
 pub use parse::{Format, Parse};
 pub use program::{Log, LogFormat, Metrics, Output, OutputFormat};
 pub use redis::{Redis, RedisUrl};
+pub use search::{Search, SearchUrl};
 pub use store::{Store, StoreUrl};
 pub use time::Time;
 pub use traffic::{Demo, Generate};
@@ -60,6 +63,8 @@ pub struct Config {
     pub store: Store,
     /// Every log as Parquet, in a folder or bucket.
     pub export: Export,
+    /// Every log in Elasticsearch (7.8 or later) or OpenSearch, in an index per event day.
+    pub search: Search,
     /// What there is on AWS beside the bucket, and what it costs.
     pub cloud: Cloud,
     /// Who is told of episodes, by webhooks.

@@ -1,74 +1,29 @@
 //! `[redis]`: what is shared between processes, where there is a Redis.
 
-use crate::config::secret::redact_url;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use super::login_url::{Kind, LoginUrl};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use smartlog_sinks::RedisConfig;
-use std::borrow::Cow;
-use std::fmt;
 use std::num::NonZeroU32;
-use std::str::FromStr;
 
 /// Where Redis is; shown without the password that it may hold.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(String);
+pub type RedisUrl = LoginUrl<OfRedis>;
 
-impl RedisUrl {
-    /// The URL to connect by. Never to be printed.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
+/// Redis without TLS.
+#[derive(Debug)]
+pub struct OfRedis;
 
-impl FromStr for RedisUrl {
-    type Err = String;
+impl Kind for OfRedis {
+    const NAME: &'static str = "RedisUrl";
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn check(text: &str) -> Result<(), String> {
         match text.split_once("://") {
-            Some(("redis" | "redis+unix", rest)) if !rest.is_empty() => Ok(RedisUrl(text.to_owned())),
+            Some(("redis" | "redis+unix", rest)) if !rest.is_empty() => Ok(()),
             Some(("rediss", _)) => Err("TLS towards Redis is not built in: go through a tunnel to \
                                         redis://127.0.0.1:PORT"
                 .to_owned()),
             _ => Err("expected redis://USER:PASSWORD@HOST:PORT/DATABASE, found something else".to_owned()),
         }
-    }
-}
-
-impl fmt::Display for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact_url(&self.0))
-    }
-}
-
-impl fmt::Debug for RedisUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for RedisUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for RedisUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-impl JsonSchema for RedisUrl {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "RedisUrl".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string" })
     }
 }
 
