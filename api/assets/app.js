@@ -63,7 +63,10 @@ function drawTiles() {
   $("t-dead").classList.toggle("bad", status.dead_letters > 0);
   const model = view.models?.serving;
   say("t-model", model?.version ?? "–");
-  say("t-model-more", model ? model.name : "rules alone judge");
+  // How a model comes to be, while that is news: `training: 120 of 360 windows`, `failed: …`.
+  const { state, detail } = view.models ?? {};
+  const news = state && state !== "ready" ? [state, detail].filter(Boolean).join(": ") : null;
+  say("t-model-more", news ?? (model ? model.name : "rules alone judge"));
   const costs = view.costs;
   say("t-costs", costs ? `$${costs.estimated_costs_usd.total.toFixed(2)}` : "–");
   say("t-costs-more", costs ? costs.status.replaceAll("_", " ") : "");

@@ -130,12 +130,13 @@ Examples:
   smartlog train --from parquet --export ./lake --since 2026-01-08T00:00:00Z --exclude-expected
   smartlog train --from kafka --mlflow http://mlflow:5000 --alias challenger")]
     Train(TrainArgs),
-    /// Show, promote, push and compare models
+    /// Show, promote, withdraw, push and compare models
     #[command(after_help = "\
 Examples:
   smartlog models list
   smartlog models show champion
   smartlog models promote 4 --alias champion
+  smartlog models withdraw challenger
   smartlog models push --mlflow http://mlflow:5000     # what was trained while the server was away
   smartlog models diff champion challenger --from app.ndjson.zst")]
     Models(ModelsArgs),
@@ -277,6 +278,11 @@ pub enum ModelsAction {
         #[arg(long, default_value = "champion", value_parser = ["champion", "challenger"])]
         alias: String,
     },
+    /// Take an alias away; a champion serves on until there is another
+    Withdraw {
+        #[arg(value_parser = ["champion", "challenger"])]
+        alias: String,
+    },
     /// Bring what was trained while the MLflow server was away to it
     Push,
     /// Replay a history and list what the second model raises that the first does not, and the other way round
@@ -358,6 +364,7 @@ impl Command {
                 "kafka",
                 "store",
                 "export",
+                "search",
                 "cloud",
                 "alerts",
                 "engine",
@@ -432,6 +439,7 @@ impl Command {
                 "kafka",
                 "store",
                 "export",
+                "search",
                 "cloud",
                 "alerts",
                 "api",

@@ -3,7 +3,7 @@
 mod support;
 
 use smartlog_models::registry::{DIGEST_TAG, Folder, Mlflow, Registry, open};
-use smartlog_models::{Bundle, CHAMPION, Run, Scoping};
+use smartlog_models::{Bundle, CHALLENGER, CHAMPION, Run, Scoping};
 use smartlog_test_services::{Service, disturbing};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -48,6 +48,12 @@ fn keeps_its_promises(registry: &dyn Registry) {
     let told = registry.run(&run_id).expect("the run");
     assert_eq!(told.params, run.params);
     assert_eq!(told.metrics, run.metrics);
+    registry.set_alias(CHALLENGER, &first.version).expect("an alias");
+    registry.remove_alias(CHALLENGER).expect("it goes");
+    assert_eq!(registry.alias(CHALLENGER).expect("asked"), None);
+    assert_eq!(registry.alias(CHAMPION).expect("asked").map(|v| v.version), Some(second.version));
+    let gone = registry.remove_alias(CHALLENGER).expect_err("there is none").to_string();
+    assert!(gone.contains("expected an alias challenger, found none"), "{gone}");
     let missing = registry.resolve("challenger-of-nobody").expect_err("there is none").to_string();
     assert!(missing.contains(&registry.place()) && missing.contains("smartlog models list"), "{missing}");
 }

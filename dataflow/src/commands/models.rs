@@ -29,6 +29,10 @@ pub fn run(config: &Config, action: ModelsAction) -> anyhow::Result<ExitCode> {
                 version.version
             )?;
         }
+        ModelsAction::Withdraw { alias } => {
+            registry.remove_alias(&alias)?;
+            writeln!(out, "No version is the {alias} any more; smartlog run sees it at its next look.")?;
+        }
         ModelsAction::Push => push(config, &*registry, &mut out)?,
         ModelsAction::Diff(args) => diff(config, &*registry, &args, json, &mut out)?,
     }

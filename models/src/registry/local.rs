@@ -189,6 +189,14 @@ impl Registry for Folder {
         })
     }
 
+    fn remove_alias(&self, alias: &str) -> Result<(), RegistryError> {
+        let step = format!("withdrawing the alias {alias}");
+        self.change(&step, |index| match index.aliases.remove(alias) {
+            Some(_) => Ok(()),
+            None => Err(self.none(&step, &format!("an alias {alias}"))),
+        })
+    }
+
     fn alias(&self, alias: &str) -> Result<Option<Version>, RegistryError> {
         let index = self.index()?;
         let Some(number) = index.aliases.get(alias) else { return Ok(None) };

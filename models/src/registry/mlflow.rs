@@ -299,6 +299,22 @@ impl Registry for Mlflow {
         self.did(&step, "registered-models/alias", &body, true).map(|_| ())
     }
 
+    fn remove_alias(&self, alias: &str) -> Result<(), RegistryError> {
+        let (step, call) = (format!("withdrawing the alias {alias}"), "registered-models/alias");
+        // The server takes it for done where there is none.
+        if self.alias(alias)?.is_none() {
+            return Err(RegistryError {
+                place: self.place(),
+                step,
+                found: format!("expected an alias {alias}, found none"),
+                advice: "smartlog models list shows what there is".into(),
+                away: false,
+            });
+        }
+        let body = json!({ "name": MODEL_NAME, "alias": alias });
+        self.expect(&step, call, self.send(&step, Method::DELETE, call, &body, true)).map(|_| ())
+    }
+
     fn alias(&self, alias: &str) -> Result<Option<Version>, RegistryError> {
         let step = format!("asking for the alias {alias}");
         let call = format!("registered-models/alias?name={}&alias={}", encoded(MODEL_NAME), encoded(alias));

@@ -96,6 +96,9 @@ pub trait Registry: Send + Sync {
     /// Points `alias` to `version`, away from where it pointed.
     fn set_alias(&self, alias: &str, version: &str) -> Result<(), RegistryError>;
 
+    /// Takes `alias` away from where it points; an error where it points nowhere.
+    fn remove_alias(&self, alias: &str) -> Result<(), RegistryError>;
+
     /// The version that `alias` points to.
     fn alias(&self, alias: &str) -> Result<Option<Version>, RegistryError>;
 
