@@ -4,12 +4,15 @@
 #   docker build -t smartlog:local .
 #   docker build --build-arg PROGRAM=prebuilt -t smartlog:local .      what `make dist` built, instead of building here
 #
+#   docker build --target log-processor .                              the function, for a machine without AWS
+#
 #   manifests ─▶ build (dependencies in a layer of their own) ─┐
 #                                                 prebuilt ─────┴─▶ program ─▶ image
 
 ARG RUST=rust:1.95.0-bookworm
 ARG BASE=gcr.io/distroless/cc-debian12:nonroot
 ARG PROGRAM=build
+ARG EMULATOR=public.ecr.aws/lambda/provided:al2023
 
 # What decides the dependencies, and nothing else: the layer below is made anew only when one of these files changes.
 FROM ${RUST} AS manifests
@@ -32,6 +35,21 @@ RUN find . -name '*.rs' -exec touch {} + \
 FROM scratch AS prebuilt
 ARG TARGETARCH
 COPY target/image/${TARGETARCH}/ /image/
+
+# The function of lambda/ behind AWS's emulator of what runs it: for the Compose set's profile `aws`, not for AWS, which takes
+# the package of `make lambda`.
+FROM build AS function
+RUN cargo build --release --locked -p smartlog-lambda
+
+FROM ${EMULATOR} AS emulator
+
+# hadolint ignore=DL3006
+FROM ${BASE} AS log-processor
+COPY --from=emulator /usr/local/bin/aws-lambda-rie /usr/local/bin/
+COPY --from=function /src/target/release/bootstrap /var/runtime/
+USER 65532:65532
+EXPOSE 8080
+CMD ["/usr/local/bin/aws-lambda-rie", "/var/runtime/bootstrap"]
 
 # hadolint ignore=DL3006
 FROM ${PROGRAM} AS program

@@ -22,11 +22,11 @@ const VARIANTS: [(&str, &[&str], &[&str]); 5] = [
     ("redpanda.env", &["redpanda"], &["kafka"]),
     ("zookeeper.env", &["zookeeper", "kafka-zookeeper"], &["kafka"]),
     ("cluster.env", &["dataflow-0", "dataflow-1"], &["dataflow"]),
-    ("elk.env", &["opensearch", "opensearch-dashboards", "opensearch-setup", "vector"], &[]),
-    ("aws.env", &["minio", "dynamodb", "aws-setup"], &[]),
+    ("elk.env", &["opensearch", "opensearch-dashboards", "opensearch-setup"], &[]),
+    ("aws.env", &["minio", "dynamodb", "aws-setup", "log-processor"], &[]),
 ];
 /// Services that end by themselves, or that answer nobody.
-const WITHOUT_HEALTH: [&str; 5] = ["migrate", "aws-setup", "opensearch-setup", "generator", "vector"];
+const WITHOUT_HEALTH: [&str; 5] = ["migrate", "aws-setup", "opensearch-setup", "generator", "log-processor"];
 
 fn variant(file: &str) -> BTreeMap<String, String> {
     variables_of(&repository().join("compose").join(file))
@@ -270,6 +270,8 @@ fn the_set_works(broker: &str, dataflows: &[&str]) {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let kafka = [("SMARTLOG_KAFKA_BROKERS", brokers.as_str()), ("SMARTLOG_KAFKA_TOPICS", &topic)];
 
+    let Some(redis) = Service::require("redis").map(|service| service.address()) else { return };
+
     let quick = [("SMARTLOG_GENERATE_SPEED", "0"), ("SMARTLOG_GENERATE_COUNT", LOGS)];
     start(&project["services"]["generator"], &hosts, &[kafka.as_slice(), &quick].concat()).succeed(PATIENCE);
 
@@ -282,6 +284,7 @@ fn the_set_works(broker: &str, dataflows: &[&str]) {
             let (lake, models, spool) = (path("lake"), path("models"), path("spool"));
             let here = [
                 ("SMARTLOG_STORE_URL", url.as_str()),
+                ("SMARTLOG_REDIS_URL", &redis),
                 ("SMARTLOG_EXPORT_TARGET", &lake),
                 ("SMARTLOG_EXPORT_SPOOL_DIR", &spool),
                 ("SMARTLOG_MODELS_FOLDER", &models),
@@ -296,14 +299,15 @@ fn the_set_works(broker: &str, dataflows: &[&str]) {
     let stored = store.number("select (select count(*) from logs) + (select count(*) from dead_letters)");
     assert_eq!(stored.to_string(), LOGS, "every line of the generator is a log or a dead letter");
 
-    the_api_is_well(&project["services"]["api"], &url);
+    the_api_is_well(&project["services"]["api"], &url, &redis);
 }
 
 /// The API of the set starts, and its health check sees it.
-fn the_api_is_well(service: &Value, url: &str) {
+fn the_api_is_well(service: &Value, url: &str, redis: &str) {
     let free =
         TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").to_string();
-    let here = [("SMARTLOG_STORE_URL", url), ("SMARTLOG_API_LISTEN", free.as_str())];
+    let here =
+        [("SMARTLOG_STORE_URL", url), ("SMARTLOG_API_LISTEN", free.as_str()), ("SMARTLOG_REDIS_URL", redis)];
     let check = strings(&service["healthcheck"]["test"]);
     let healthy = || {
         let output = Command::new(binary())
