@@ -27,6 +27,11 @@ pub fn post(url: &str, body: &str) -> Result<(u16, String), String> {
     exchange("POST", url, &[("content-type", "application/x-www-form-urlencoded")], body)
 }
 
+/// The status and body of a request that brings JSON.
+pub fn send_json(method: &str, url: &str, body: &str) -> Result<(u16, String), String> {
+    exchange(method, url, &[("content-type", "application/json")], body)
+}
+
 /// The JSON that a GET of a 200 brings.
 ///
 /// # Panics

@@ -1,0 +1,92 @@
+//! The program and a real OpenSearch: every log of the topic is there once, through kills of both.
+
+use serde_json::Value;
+use smartlog_test_services::Service;
+use smartlog_tests::program::run_to_end;
+use smartlog_tests::scene::{PATIENCE, Scene};
+use smartlog_tests::store::Kind;
+use smartlog_tests::{eventually, unique, web};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many logs, and the sum of their offsets: by partition, by service, by level.
+type Tally = BTreeMap<String, (i64, i64)>;
+
+fn in_the_index(server: &str, prefix: &str) -> Tally {
+    web::send_json("POST", &format!("{server}/{prefix}-*/_refresh"), "").expect("an answer");
+    let by = |field: &str| {
+        format!(
+            r#""{field}": {{"terms": {{"field": "{field}", "size": 1000}}, "aggs": {{"offsets": {{"sum": {{"field": "kafka_offset"}}}}}}}}"#
+        )
+    };
+    let fields = ["kafka_partition", "service", "level"];
+    let aggregations: Vec<String> = fields.iter().map(|field| by(field)).collect();
+    let query = format!(r#"{{"size": 0, "aggs": {{{}}}}}"#, aggregations.join(", "));
+    let (status, body) =
+        web::send_json("POST", &format!("{server}/{prefix}-*/_search"), &query).expect("an answer");
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status, 200, "{answer}");
+    let mut tally = Tally::new();
+    for field in fields {
+        let found = &answer["aggregations"][field]["buckets"];
+        for bucket in found.as_array().into_iter().flatten() {
+            let key = bucket["key"].as_str().map_or_else(|| bucket["key"].to_string(), str::to_owned);
+            let sum = bucket["offsets"]["value"].as_f64().expect("a sum") as i64;
+            tally.insert(format!("{field} {key}"), (bucket["doc_count"].as_i64().expect("a count"), sum));
+        }
+    }
+    tally
+}
+
+fn in_the_store(scene: &mut Scene) -> Tally {
+    let mut tally = Tally::new();
+    for field in ["kafka_partition", "service", "level"] {
+        let sql = format!(
+            "select {field}::text, count(*)::text, sum(kafka_offset)::text from logs group by {field}"
+        );
+        for row in scene.store.rows(&sql) {
+            let cell = |at: usize| row[at].as_deref().expect("a value");
+            let number = |at: usize| cell(at).parse().expect("a number");
+            tally.insert(format!("{field} {}", cell(0)), (number(1), number(2)));
+        }
+    }
+    tally
+}
+
+#[test]
+fn every_log_is_in_the_index_once_through_kills_of_both() {
+    let Some(mut scene) = Scene::create(Kind::Postgres, "search") else { return };
+    let Some(search) = Service::require("opensearch") else { return };
+    let (url, prefix) = (search.address(), unique("search-logs"));
+    // Small, so that a kill falls between requests and positions.
+    let told = ["--search-url", &url, "--search-prefix", &prefix, "--search-max-request-bytes", "64KiB"];
+    let doctor = ["doctor", "--store", &scene.store.url, "--brokers", &scene.kafka.address()];
+    let (_, said, _) = run_to_end(&[&doctor[..], &told[..2]].concat(), PATIENCE);
+    let line = said.lines().find(|line| line.contains(" search "));
+    assert!(line.is_some_and(|line| line.starts_with("ok") && line.contains("opensearch 2.")), "{said}");
+
+    scene.backlog(60_000);
+    for _ in 0..4 {
+        let mut program = scene.start(&told);
+        let before = scene.store.progress("search");
+        let store = &mut scene.store;
+        eventually("it gets on", PATIENCE, || (store.progress("search") > before).then_some(()));
+        program.kill();
+        scene.backlog(20_000);
+    }
+    let mut program = scene.start(&told);
+    search.kill_all();
+    scene.live_for(400, Duration::from_secs(2));
+    // Nothing else waits for it.
+    scene.settle();
+    search.start();
+    let end: i64 = scene.topic.ends().values().map(|(_, end)| end).sum();
+    let store = &mut scene.store;
+    eventually("the index is there too", PATIENCE, || (store.progress("search") == end).then_some(()));
+    program.terminate();
+    program.succeed(PATIENCE);
+    let (index, store) = (in_the_index(&url, &prefix), in_the_store(&mut scene));
+    assert!(store.len() > 8, "{store:?}");
+    assert_eq!(index, store);
+    web::send_json("DELETE", &format!("{url}/{prefix}-*"), "").expect("an answer");
+}
