@@ -94,7 +94,7 @@ fn reads_all(plan: &str) -> bool {
         match table {
             _ if table.starts_with("logs_") => !table.ends_with("_default"),
             "anomalies" | "hourly_metrics" | "dead_letters" => !counts,
-            "anomaly_events" => true,
+            "anomaly_events" | "baseline_state" => true,
             _ => false,
         }
     })
@@ -146,6 +146,9 @@ fn small_tables(bench: &Bench) -> String {
          from generate_series(0, 2399) as h, generate_series(0, 59) as s;
          insert into window_state (second, service, logs, errors, message_chars)
          select {} - t, 'service-' || s, 2, 0, 80 from generate_series(0, 1079) as t, generate_series(0, 199) as s;
+         insert into baseline_state (service, state, known_minutes, needed_minutes)
+         select 'service-' || s, convert_to(repeat('state', 100), 'UTF8'), 10080, case when s < 20 then 20160 else 60 end
+         from generate_series(0, 49999) as s;
          insert into patterns (shape, template_id, template, first_seen, last_seen, log_count)
          select i, i / 5, 'template ' || i / 5, {clock}, {clock}, i from generate_series(0, 4999) as i;
          insert into dead_letters (kafka_topic, kafka_partition, kafka_offset, reason, detail, payload)

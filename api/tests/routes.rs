@@ -203,6 +203,15 @@ async fn hourly_metrics_have_the_asked_for_shape(bench: Bench) {
 async fn services_show_rates_against_what_is_usual(bench: Bench) {
     bench.seed_windows().await;
     bench.seed_hours(30).await;
+    // Of one there is not yet enough, of one there is, one is too young to tell, one was retired.
+    let nothing = if bench.is_postgres() { "''::bytea" } else { "x''" };
+    bench
+        .execute(&format!(
+            "insert into baseline_state (service, state, known_minutes, needed_minutes) values
+             ('payment-service', {nothing}, 12, 60), ('search', {nothing}, 60, 60),
+             ('web ü', {nothing}, null, null), ('retired', {nothing}, 1, 60)"
+        ))
+        .await;
     let server = seeded(bench, 5).await;
     let answer = server.json("/api/v1/services?sort=service").await;
     assert_eq!(answer["total"], 4);
@@ -227,6 +236,8 @@ async fn services_show_rates_against_what_is_usual(bench: Bench) {
         json!({"log_rate": 100.0, "log_rate_low": 100.0, "log_rate_high": 100.0, "error_rate": 0.002083,
                "error_rate_low": 0.000167, "error_rate_high": 0.004, "source": "hours"})
     );
+    let warming: Vec<&Value> = (0..4).map(|at| &answer["services"][at]["warming_up"]).collect();
+    assert_eq!(warming, [&Value::Null, &json!({"minutes": 12, "needed": 60}), &Value::Null, &Value::Null]);
     assert_eq!(payment["minutes"].as_array().expect("minutes").len(), 15);
     assert_eq!(payment["minutes"][13], json!({"logs": 120, "errors": 59}));
     let search = &answer["services"][2];

@@ -13,6 +13,7 @@
 //! | [`anomaly`] | episodes, their states, and what happened to them |
 //! | [`model`] | which model was in force, and what it said |
 //! | [`commit`] | all that one closed epoch changes, and the snapshot a restart begins with |
+//! | [`ssl`] | what a PostgreSQL URL asks of TLS |
 //! | [`live`] | names of what is published for readers that follow along |
 
 pub mod anomaly;
@@ -23,5 +24,6 @@ pub mod live;
 pub mod log;
 pub mod model;
 pub mod position;
+pub mod ssl;
 pub mod sums;
 pub mod window;

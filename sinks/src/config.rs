@@ -2,6 +2,7 @@
 
 use crate::error::{Fault, SinkError};
 use serde::Deserialize;
+use smartlog_schema::ssl::{SslMode, SslOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,26 +108,11 @@ fn bad_url(store: &str, found: &str) -> SinkError {
     })
 }
 
-/// How much of TLS is asked for, with libpq's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SslMode {
-    Disable,
-    /// Encrypted where the server offers it (libpq's default).
-    Prefer,
-    /// Encrypted, whoever the server is.
-    Require,
-    /// Encrypted, and the certificate is signed by a known authority.
-    VerifyCa,
-    /// As `VerifyCa`, and the certificate names the host.
-    VerifyFull,
-}
-
 /// A PostgreSQL URL, taken apart.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PostgresUrl {
     pub config: tokio_postgres::Config,
-    pub ssl_mode: SslMode,
-    pub ssl_root_cert: Option<PathBuf>,
+    pub ssl: SslOptions,
     /// Without secrets.
     pub name: String,
 }
@@ -140,8 +126,7 @@ impl std::fmt::Debug for PostgresUrl {
 impl PostgresUrl {
     fn parse(url: &str) -> Result<Self, SinkError> {
         const HIDDEN: &str = "postgres://… (not shown: it may hold a password)";
-        let (plain, ssl_mode, ssl_root_cert) =
-            take_ssl_options(url).map_err(|found| bad_url(HIDDEN, &found))?;
+        let (plain, ssl) = SslOptions::take(url).map_err(|found| bad_url(HIDDEN, found))?;
         let mut config: tokio_postgres::Config = plain.parse().map_err(|_| {
             bad_url(HIDDEN, "the driver cannot read it (a reserved character must be %-encoded)")
         })?;
@@ -152,7 +137,7 @@ impl PostgresUrl {
             return Err(bad_url(HIDDEN, "it names no user"));
         }
         set_timeouts(&mut config);
-        config.ssl_mode(match ssl_mode {
+        config.ssl_mode(match ssl.mode {
             SslMode::Disable => tokio_postgres::config::SslMode::Disable,
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
@@ -160,7 +145,7 @@ impl PostgresUrl {
             }
         });
         let name = name_of(&config);
-        Ok(PostgresUrl { config, ssl_mode, ssl_root_cert, name })
+        Ok(PostgresUrl { config, ssl, name })
     }
 }
 
@@ -176,34 +161,6 @@ fn set_timeouts(config: &mut tokio_postgres::Config) {
         .tcp_user_timeout(Duration::from_secs(20));
     if config.get_application_name().is_none() {
         config.application_name("smartlog");
-    }
-}
-
-/// The driver knows fewer `sslmode`s than libpq and no `sslrootcert`: both are taken out of the URL.
-fn take_ssl_options(url: &str) -> Result<(String, SslMode, Option<PathBuf>), String> {
-    let Some((base, query)) = url.split_once('?') else { return Ok((url.into(), SslMode::Prefer, None)) };
-    let (mut mode, mut root, mut kept) = (SslMode::Prefer, None, Vec::new());
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("sslmode", text)) => mode = parse_ssl_mode(text)?,
-            Some(("sslrootcert", file)) => {
-                root = Some(PathBuf::from(file.replace("%2F", "/").replace("%2f", "/")))
-            }
-            _ => kept.push(pair),
-        }
-    }
-    let query = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-    Ok((format!("{base}{query}"), mode, root))
-}
-
-fn parse_ssl_mode(text: &str) -> Result<SslMode, String> {
-    match text {
-        "disable" => Ok(SslMode::Disable),
-        "allow" | "prefer" => Ok(SslMode::Prefer),
-        "require" => Ok(SslMode::Require),
-        "verify-ca" => Ok(SslMode::VerifyCa),
-        "verify-full" => Ok(SslMode::VerifyFull),
-        _ => Err("its sslmode is none of disable, prefer, require, verify-ca, verify-full".into()),
     }
 }
 
@@ -275,12 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn libpqs_ssl_options_are_understood_and_taken_out() {
-        let url = postgres("postgres://u@h/d?sslmode=verify-full&sslrootcert=%2Fca.pem&connect_timeout=3");
-        assert_eq!(url.ssl_mode, SslMode::VerifyFull);
-        assert_eq!(url.ssl_root_cert.as_deref(), Some(Path::new("/ca.pem")));
-        assert_eq!(url.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
-        assert_eq!(postgres("postgres://u@h/d").ssl_mode, SslMode::Prefer);
+    fn the_driver_is_told_what_it_understands_of_tls() {
+        use tokio_postgres::config::SslMode as Driver;
+        for (mode, told) in
+            [("disable", Driver::Disable), ("prefer", Driver::Prefer), ("verify-ca", Driver::Require)]
+        {
+            let url =
+                postgres(&format!("postgres://u@h/d?sslmode={mode}&sslrootcert=/ca.pem&connect_timeout=3"));
+            assert_eq!(url.config.get_ssl_mode(), told, "{mode}");
+            assert_eq!(url.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+        }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! TLS towards a real server, with libpq's meaning of `sslmode`.
 //!
-//! Needs a server with `ssl = on` whose certificate names `localhost` (and not 127.0.0.1), and its authority's PEM file
-//! in `SMARTLOG_TEST_POSTGRES_CA`.
+//! The server's certificate names `localhost`, and not 127.0.0.1.
 #![cfg(feature = "tls")]
-#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod common;
 
 use common::Bench;
 use smartlog_sinks::{CancellationToken, Health, SinkError, StoreConfig};
+use smartlog_test_services::Service;
+use smartlog_test_services::database::offer_tls;
 
 /// Opens the store under these options, and tells whether the session was encrypted.
 async fn opens(bench: &Bench, host: &str, options: &str) -> Result<(), SinkError> {
@@ -25,10 +25,8 @@ async fn opens(bench: &Bench, host: &str, options: &str) -> Result<(), SinkError
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sslmode_means_what_it_means_elsewhere() {
     let Some(bench) = Bench::postgres().await else { return };
-    let Ok(ca) = std::env::var("SMARTLOG_TEST_POSTGRES_CA") else {
-        println!("SKIPPED: no SMARTLOG_TEST_POSTGRES_CA, so no server with TLS");
-        return bench.drop_it().await;
-    };
+    let ca = Service::require("postgres").expect("it is there").variable("CA");
+    offer_tls(true).await;
     for options in ["sslmode=prefer", "sslmode=require"] {
         opens(&bench, "127.0.0.1", options).await.expect(options);
     }
@@ -45,5 +43,8 @@ async fn sslmode_means_what_it_means_elsewhere() {
     assert!(matches!(wrong, Err(SinkError::Fatal(_))), "another name: {wrong:?}");
     let missing = opens(&bench, "localhost", "sslmode=verify-full&sslrootcert=/no/such/file").await;
     assert!(missing.expect_err("no file").to_string().contains("readable PEM file"));
+    offer_tls(false).await;
+    let refused = opens(&bench, "localhost", "sslmode=require").await.expect_err("a server without TLS");
+    assert!(refused.to_string().contains("sslmode"), "{refused}");
     bench.drop_it().await;
 }

@@ -20,7 +20,8 @@ pub const ROUTE: Route = Route {
     summary: "Each service now: rates, what is usual, open anomalies",
     about: "The window is the 5 minutes up to the clock. `minutes` are the last 15 minutes, oldest first. `baseline` is \
             the mean of the last 24 whole hours, or of the 10 minutes before the window while there are fewer than \
-            three, with the least and the most of them; anomalies are judged against the detector's own baseline.",
+            three, with the least and the most of them; anomalies are judged against the detector's own baseline, \
+            which `warming_up` tells the state of.",
     params: &[SERVICE, SORT, PAGE, PER_PAGE],
     path_params: &[],
     produces: JSON,
@@ -70,6 +71,8 @@ struct Service {
     /// Characters; null without logs.
     avg_message_length: Option<f64>,
     baseline: Option<Baseline>,
+    /// How far the detector's baseline is; null once it has what it needs.
+    warming_up: Option<WarmingUp>,
     /// The last second with a log; the last hour's start for a service silent for 15 minutes.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_seen: Option<Timestamp>,
@@ -97,6 +100,17 @@ struct Baseline {
     /// `hours` or `recent_minutes`.
     #[schema(example = "hours")]
     source: &'static str,
+}
+
+/// A baseline that does not know enough yet: until it does, the model's or a shorter one stands in for it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct WarmingUp {
+    /// Minutes that it knows.
+    #[schema(example = 12)]
+    minutes: i64,
+    /// Minutes from which on it is trusted.
+    #[schema(example = 30)]
+    needed: i64,
 }
 
 /// An episode that is provisional or open.
@@ -203,13 +217,18 @@ async fn read(app: &App, end_s: i64) -> Result<BTreeMap<String, Service>, Proble
          where status in ('provisional', 'open') order by detected_at desc limit ",
     );
     open.arg(Arg::Int(MAX_OPEN));
-    let [window, minutes, hours, open] = app.fetch_all([window, minutes, hours, open]).await?;
+    let warming = app.store.sql(
+        "select service, known_minutes, needed_minutes from baseline_state where known_minutes < needed_minutes",
+    );
+    let [window, minutes, hours, open, warming] =
+        app.fetch_all([window, minutes, hours, open, warming]).await?;
 
     let mut services = BTreeMap::new();
     hours.iter().try_for_each(|row| add_hours(&mut services, row))?;
     minutes.iter().try_for_each(|row| add_minute(&mut services, row, first_minute))?;
     window.iter().try_for_each(|row| add_window(&mut services, row))?;
     open.iter().try_for_each(|row| add_open(&mut services, row))?;
+    warming.iter().try_for_each(|row| add_warming(&mut services, row))?;
     let whole_minutes_before = (end_s - WINDOW_S).div_euclid(60) - first_minute;
     for service in services.values_mut() {
         finish(service, usize::try_from(whole_minutes_before).unwrap_or(0));
@@ -276,6 +295,14 @@ fn add_open(services: &mut BTreeMap<String, Service>, row: &Row) -> Result<(), S
         status: row.get(4)?,
     };
     entry(services, name.unwrap_or_default()).open_anomalies.push(open);
+    Ok(())
+}
+
+/// A service that is known by its baseline alone was retired, or has not had a whole hour yet: it is left out.
+fn add_warming(services: &mut BTreeMap<String, Service>, row: &Row) -> Result<(), StoreError> {
+    if let Some(service) = services.get_mut(&row.get::<String>(0)?) {
+        service.warming_up = Some(WarmingUp { minutes: row.get(1)?, needed: row.get(2)? });
+    }
     Ok(())
 }
 
@@ -365,11 +392,12 @@ fn example() -> serde_json::Value {
                       "log_count": 4062, "error_count": 609, "avg_message_length": 43.1,
                       "baseline": {"log_rate": 790.1, "log_rate_low": 602.0, "log_rate_high": 960.5, "error_rate": 0.012,
                                    "error_rate_low": 0.004, "error_rate_high": 0.031, "source": "hours"},
+                      "warming_up": {"minutes": 12, "needed": 30},
                       "last_seen": "2026-01-15T10:30:05Z",
                       "open_anomalies": [{"id": 1, "type": "error_rate_spike", "severity": "high", "status": "open"}],
                       "minutes": minutes}],
         "stream": {"service": "", "state": "ok", "log_rate": 8012.0, "error_rate": 0.02, "log_count": 40060,
-                   "error_count": 801, "avg_message_length": 40.2, "baseline": null,
+                   "error_count": 801, "avg_message_length": 40.2, "baseline": null, "warming_up": null,
                    "last_seen": "2026-01-15T10:30:05Z", "open_anomalies": [], "minutes": []},
         "window_start": "2026-01-15T10:25:06Z", "window_end": "2026-01-15T10:30:06Z",
         "total": 1, "page": 1, "per_page": 50,

@@ -9,6 +9,8 @@
 mod postgres;
 mod revision;
 mod sqlite;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use revision::{Revision, RevisionGate};
 

@@ -6,13 +6,17 @@ use deadpool_postgres::{
     Client, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use futures_util::future::try_join_all;
+use smartlog_schema::ssl::{SslMode, SslOptions};
 use std::time::Duration;
-use tokio_postgres::NoTls;
+use tokio_postgres::config::SslMode as DriverMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 /// How long a connection may take to be made. Shorter than `/health` may take to say that there is none.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// A session is used again without a question whether it still works: a request finds out.
+const RECYCLING: ManagerConfig = ManagerConfig { recycling_method: RecyclingMethod::Fast };
 
 /// Sessions that keep what users say.
 const FEEDBACK_CONNECTIONS: usize = 2;
@@ -105,7 +109,9 @@ impl Postgres {
 fn pool(url: &str, config: &ApiConfig, read_only: &str, connections: usize) -> Result<Pool, StoreError> {
     let place = StoreUrl::Postgres(url.to_owned()).to_string();
     let unavailable = |cause: String| StoreError::Unavailable { store: place.clone(), cause };
-    let mut session: tokio_postgres::Config = url
+    let (plain, ssl) =
+        SslOptions::take(url).map_err(|found| unavailable(format!("the URL cannot be read: {found}")))?;
+    let mut session: tokio_postgres::Config = plain
         .parse()
         .map_err(|e: tokio_postgres::Error| unavailable(format!("the URL cannot be read: {e}")))?;
     let given = session.get_options().unwrap_or_default();
@@ -114,8 +120,12 @@ fn pool(url: &str, config: &ApiConfig, read_only: &str, connections: usize) -> R
         "{given} -c default_transaction_read_only={read_only} -c statement_timeout={timeout_ms} -c timezone=UTC"
     ));
     session.application_name("smartlog-api").connect_timeout(CONNECT_TIMEOUT);
-    let recycling_method = RecyclingMethod::Fast;
-    let manager = Manager::from_config(session, NoTls, ManagerConfig { recycling_method });
+    session.ssl_mode(match ssl.mode {
+        SslMode::Disable => DriverMode::Disable,
+        SslMode::Prefer => DriverMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverMode::Require,
+    });
+    let manager = manager(session, &ssl).map_err(unavailable)?;
     let timeouts = Timeouts {
         wait: Some(config.statement_timeout),
         create: Some(CONNECT_TIMEOUT),
@@ -127,6 +137,26 @@ fn pool(url: &str, config: &ApiConfig, read_only: &str, connections: usize) -> R
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|e| unavailable(e.to_string()))
+}
+
+#[cfg(feature = "tls")]
+fn manager(session: tokio_postgres::Config, ssl: &SslOptions) -> Result<Manager, String> {
+    let connector = super::tls::connector(ssl).map_err(|error| {
+        format!("the URL's sslrootcert does not name a readable PEM file of certificate authorities: {error}")
+    })?;
+    Ok(Manager::from_config(session, connector, RECYCLING))
+}
+
+#[cfg(not(feature = "tls"))]
+fn manager(session: tokio_postgres::Config, ssl: &SslOptions) -> Result<Manager, String> {
+    if ssl.requires() {
+        return Err(
+            "its sslmode asks for TLS, which this program was built without: build it with --features tls, \
+                    or set sslmode=prefer"
+                .into(),
+        );
+    }
+    Ok(Manager::from_config(session, tokio_postgres::NoTls, RECYCLING))
 }
 
 /// tokio-postgres prints its own level only ("db error"); the reason is one below.

@@ -160,6 +160,8 @@ CREATE TABLE baseline_state (
     known_minutes  INTEGER,
     needed_minutes INTEGER
 ) STRICT, WITHOUT ROWID;
+-- The few services that the API says it of, among as many as there are.
+CREATE INDEX idx_baseline_state_warming_up ON baseline_state (service) WHERE known_minutes < needed_minutes;
 
 -- What was exported: docs/EXPORT.md. Dates are UTC, as YYYY-MM-DD; times are microseconds.
 CREATE TABLE export_files (

@@ -2,6 +2,9 @@
 
 `fsync=off` because no test cuts the power; `synchronous_commit=on` because tests kill the server: with it off, a
 commit that was reported is gone after a crash, and every test of exactly-once would blame the product for it.
+
+TLS is off, as encryption would be what benchmarks measure, and ready: certificates for `localhost`, by an authority of its
+own (`SMARTLOG_TEST_POSTGRES_CA`), lie there for tests that say `alter system set ssl = on`.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ max_wal_size = 1GB
 jit = off
 log_line_prefix = '%m [%p] '
 """
+NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 
 class Postgres(core.Service):
@@ -53,6 +57,7 @@ class Postgres(core.Service):
         options = ["-U", "postgres", "-A", "trust", "--no-sync", "--locale=C.UTF-8", "-E", "UTF8"]
         what = "initdb (every folder above its data must be passable for the account 'postgres')"
         install.run([binaries() / "initdb", "-D", data, *options], what, cwd=home.path, **identity)
+        certify(data, identity)
         with open(data / "postgresql.conf", "a", encoding="utf-8") as conf:
             conf.write(SETTINGS.format(port=home.port("sql"), folder=home.path))
 
@@ -63,7 +68,7 @@ class Postgres(core.Service):
         return self._query(home, "select 1") == "1"
 
     def env(self, home: core.Home) -> dict[str, str]:
-        return {"POSTGRES": url(home.port("sql")), "PSQL": str(binaries() / "psql")}
+        return {"POSTGRES": url(home.port("sql")), "PSQL": str(binaries() / "psql"), "CA": str(home.path / "data" / "ca.pem")}
 
     def _query(self, home: core.Home, sql: str) -> str:
         try:
@@ -74,6 +79,20 @@ class Postgres(core.Service):
 
 def url(port: int) -> str:
     return f"postgres://postgres@127.0.0.1:{port}/postgres"
+
+
+def certify(data: Path, identity: dict) -> None:
+    """server.crt and server.key where the server looks for them, and ca.pem, which vouches for them."""
+    if not shutil.which("openssl"):
+        install.apt("openssl")
+    (data / "names").write_text("subjectAltName=DNS:localhost", encoding="utf-8")
+    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"]
+    for words in (
+        ["req", "-x509", *NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-days", "3650", "-subj", "/CN=tests of smartlog"],
+        ["req", *NEW_KEY, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"],
+        ["x509", "-req", "-in", "server.csr", *signed, "-out", "server.crt", "-days", "3650"],
+    ):
+        install.run(["openssl", *words], f"openssl {words[0]}", cwd=data, **identity)
 
 
 def binaries() -> Path:

@@ -2,10 +2,11 @@
 
 use super::lock_key;
 use super::migrations;
-use crate::config::{PostgresUrl, SslMode};
+use crate::config::PostgresUrl;
 use crate::error::{Fault, SinkError};
 use crate::retry::Patience;
 use futures_util::future::join_all;
+use smartlog_schema::ssl::SslMode;
 use std::error::Error as _;
 use std::pin::Pin;
 use std::time::Duration;
@@ -51,7 +52,7 @@ fn server_timeouts(give_up_after: Duration) -> String {
 
 #[cfg(not(feature = "tls"))]
 async fn connect(url: &PostgresUrl) -> Result<Session, SinkError> {
-    if !matches!(url.ssl_mode, SslMode::Disable | SslMode::Prefer) {
+    if url.ssl.requires() {
         return Err(SinkError::Fatal(Fault {
             store: url.name.clone(),
             doing: "connect".into(),
@@ -87,7 +88,7 @@ fn drive(
 fn cannot_connect(url: &PostgresUrl, error: &Error) -> SinkError {
     let mut causes = std::iter::successors(error.source(), |e| (*e).source());
     let io = causes.any(|e| e.is::<std::io::Error>());
-    let tls = url.ssl_mode != SslMode::Disable && error.to_string().contains("TLS");
+    let tls = url.ssl.mode != SslMode::Disable && error.to_string().contains("TLS");
     if error.as_db_error().is_some() || (!tls && (io || error.is_closed())) {
         return classify(&url.name, "connect", error);
     }

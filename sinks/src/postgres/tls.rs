@@ -1,6 +1,6 @@
 //! TLS by OpenSSL, with libpq's meaning of `sslmode`.
 
-use crate::config::{PostgresUrl, SslMode};
+use crate::config::PostgresUrl;
 use crate::error::{Fault, SinkError};
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
@@ -21,18 +21,13 @@ pub(crate) fn connector(url: &PostgresUrl) -> Result<MakeTlsConnector, SinkError
 
 fn build(url: &PostgresUrl) -> Result<MakeTlsConnector, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls())?;
-    if let Some(file) = &url.ssl_root_cert {
+    if let Some(file) = &url.ssl.root_cert {
         builder.set_ca_file(file)?;
     }
-    // As libpq: whoever names authorities with `require` wants them asked.
-    let verifies = match url.ssl_mode {
-        SslMode::Disable | SslMode::Prefer => false,
-        SslMode::Require => url.ssl_root_cert.is_some(),
-        SslMode::VerifyCa | SslMode::VerifyFull => true,
-    };
+    let verifies = url.ssl.verifies_authority();
     builder.set_verify(if verifies { SslVerifyMode::PEER } else { SslVerifyMode::NONE });
     let mut connector = MakeTlsConnector::new(builder.build());
-    let verifies_host = url.ssl_mode == SslMode::VerifyFull;
+    let verifies_host = url.ssl.verifies_host();
     connector.set_callback(move |config, _| {
         config.set_verify_hostname(verifies_host);
         Ok(())

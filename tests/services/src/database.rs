@@ -52,6 +52,25 @@ impl Database {
     }
 }
 
+/// Has the server of the tests offer TLS to new connections, or no longer. Returns once it does.
+pub async fn offer_tls(on: bool) {
+    let admin = Service::require("postgres").expect("who calls this has a server").address();
+    let client = connect(&admin).await;
+    let wanted = if on { "on" } else { "off" };
+    // Each for itself: together they would be a transaction, in which the first may not be.
+    for sql in [&*format!("ALTER SYSTEM SET ssl = {wanted}"), "SELECT pg_reload_conf()"] {
+        client.batch_execute(sql).await.expect(sql);
+    }
+    let offers = async {
+        while connect(&admin).await.query_one("SHOW ssl", &[]).await.expect("an answer").get::<_, &str>(0)
+            != wanted
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, offers).await.expect("the server reads its settings anew");
+}
+
 /// A connection, kept up by a task of its own.
 pub async fn connect(url: &str) -> tokio_postgres::Client {
     let (client, connection) =
