@@ -158,6 +158,14 @@ Examples:
 
 Prints the answer. Ends with 0 when it is well, else with 1.")]
     Health(HealthArgs),
+    /// Watch a running pipeline in the terminal: throughput, lag, services, open episodes
+    #[command(after_help = "\
+Examples:
+  smartlog top
+  smartlog top --url https://logs.example.org --token-file /run/secrets/smartlog
+  smartlog top --metrics-url http://127.0.0.1:9464/metrics
+  smartlog top --once --format json | jq .flow")]
+    Top(TopArgs),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -323,6 +331,14 @@ pub enum Role {
     Api,
 }
 
+/// How `smartlog top` shows it.
+#[derive(Debug, Clone, Args)]
+pub struct TopArgs {
+    /// Print one frame and end
+    #[arg(long)]
+    pub once: bool,
+}
+
 /// What `smartlog sinks` does.
 #[derive(Debug, Clone, Args)]
 pub struct SinksArgs {
@@ -356,7 +372,7 @@ pub enum SinksAction {
 
 impl Command {
     /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
-    const SECTIONS: [(&'static str, &'static [&'static str]); 12] = [
+    const SECTIONS: [(&'static str, &'static [&'static str]); 13] = [
         ("demo", &["demo", "api", "output", "engine.workers", "engine.tick", "time", "detection", "log"]),
         (
             "run",
@@ -432,6 +448,7 @@ impl Command {
         ),
         ("migrate", &["store", "log"]),
         ("health", &["api.listen", "metrics.listen", "log"]),
+        ("top", &["top", "api.listen", "metrics.listen", "output", "log"]),
         ("sinks", &["store", "output", "log"]),
         (
             "doctor",
@@ -618,7 +635,7 @@ mod tests {
     fn help_reads_as_it_should() {
         for command in [
             "", "demo", "run", "api", "generate", "analyze", "train", "models", "export", "migrate", "sinks",
-            "doctor", "health",
+            "doctor", "health", "top",
         ] {
             let name = if command.is_empty() { "smartlog" } else { command };
             insta::assert_snapshot!(format!("help_{name}"), help(command));

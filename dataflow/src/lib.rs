@@ -21,4 +21,5 @@ mod rows;
 mod set;
 pub mod sources;
 mod status;
+mod top;
 mod training;

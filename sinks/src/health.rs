@@ -3,6 +3,7 @@
 use crate::error::SinkError;
 use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +30,27 @@ pub enum State {
     Failed { error: String },
 }
 
+/// What waits in a queue of a sink's own, and how much may: bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// A name of its own within the sink.
+    pub queue: &'static str,
+    pub used: u64,
+    pub limit: u64,
+}
+
+type TellFills = dyn Fn() -> Vec<Fill> + Send + Sync;
+
+/// Who tells of the queues; nobody where a sink has none.
+#[derive(Default)]
+struct Fills(Mutex<Option<Box<TellFills>>>);
+
+impl fmt::Debug for Fills {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fills")
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     state: Mutex<State>,
@@ -38,6 +60,7 @@ struct Inner {
     dead_letters: AtomicU64,
     durations: Histogram,
     sizes: Histogram,
+    fills: Fills,
 }
 
 impl Default for Inner {
@@ -50,6 +73,7 @@ impl Default for Inner {
             dead_letters: AtomicU64::default(),
             durations: Histogram::new(DURATIONS_S),
             sizes: Histogram::new(ROWS),
+            fills: Fills::default(),
         }
     }
 }
@@ -95,6 +119,17 @@ impl Health {
     /// How many rows they wrote, dead letters included.
     pub fn sizes(&self) -> &Histogram {
         &self.0.sizes
+    }
+
+    /// The sink's own queues, as they are now.
+    pub fn fills(&self) -> Vec<Fill> {
+        let fills = self.0.fills.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fills.as_ref().map_or_else(Vec::new, |tell| tell())
+    }
+
+    /// `tell` is asked whenever somebody wants to know; it must not wait for anything.
+    pub(crate) fn told_by(&self, tell: impl Fn() -> Vec<Fill> + Send + Sync + 'static) {
+        *self.0.fills.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tell));
     }
 
     pub(crate) fn committed(&self, took: Duration, rows: u64, dead_letters: u64) {

@@ -43,7 +43,7 @@ pub use admin::{
 pub use config::StoreConfig;
 pub use error::{Fault, SinkError};
 pub use follow::{EventSink, Wake, follow};
-pub use health::{Health, State};
+pub use health::{Fill, Health, State};
 pub use tokio_util::sync::CancellationToken;
 
 use async_trait::async_trait;

@@ -52,7 +52,7 @@ fn doors(config: &Config, role: Option<Role>) -> anyhow::Result<Vec<(SocketAddr,
 }
 
 /// Where to ask a program that listens on `address`: one that listens on all of them is asked on the loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -5,7 +5,7 @@ pub mod api;
 pub mod doctor;
 pub mod export;
 mod generate;
-mod health;
+pub mod health;
 pub mod job;
 mod migrate;
 mod models;
@@ -33,6 +33,7 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
         Command::Analyze(args) => analyze::run(&config, args.inputs),
         Command::Generate => generate::run(&config),
         Command::Health(args) => health::run(&config, args.role),
+        Command::Top(args) => crate::top::run(&config, args.once),
         Command::Migrate => migrate::run(&config),
         Command::Export(args) => export::run(&config, &args),
         Command::Sinks(args) => sinks::run(&config, args.action),

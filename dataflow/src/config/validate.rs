@@ -43,6 +43,7 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     redis(config, &mut refusals);
     search(config, &mut refusals);
     serving(config, &mut refusals);
+    top(&config.top, &mut refusals);
     tools(config, &mut refusals);
     refusals
 }
@@ -408,6 +409,24 @@ fn store(store: &Store, refusals: &mut Refusals) {
     }
 }
 
+fn top(top: &Top, refusals: &mut Refusals) {
+    for (key, url) in [("top.url", &top.url), ("top.metrics_url", &top.metrics_url)] {
+        let Some(url) = url else { continue };
+        let place = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        // A password in it would be on the screen.
+        let is_legal = place.is_some_and(|place| !place.is_empty() && !place.contains('@'));
+        require(
+            refusals,
+            is_legal,
+            key,
+            format_args!("expected http://HOST:PORT without a user, found something else"),
+        );
+    }
+    let refresh = top.refresh;
+    let is_bearable = (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&refresh);
+    require(refusals, is_bearable, "top.refresh", format_args!("{refresh:?}; use 100ms to 1h"));
+}
+
 fn carries_password(url: &str) -> bool {
     super::secret::redact_url(url) != url
 }
@@ -650,6 +669,14 @@ pub(super) fn read_secrets(config: &mut Config, uses: &dyn Fn(&str) -> bool) -> 
         match read_secret(path) {
             Ok(secret) => config.store.password = Some(Secret::new(secret)),
             Err(message) => refusals.push(Refusal { key: "store.password_file", message }),
+        }
+    }
+    if uses("top")
+        && let Some(path) = &config.top.token_file
+    {
+        match read_secret(path) {
+            Ok(secret) => config.top.token = Some(Secret::new(secret)),
+            Err(message) => refusals.push(Refusal { key: "top.token_file", message }),
         }
     }
     if uses("kafka") {

@@ -5,6 +5,7 @@ use crate::engine::Gauges;
 use crate::lanes::LaneState;
 use crate::models::status::{State as ModelState, Status};
 use crate::sources::kafka::{Lag, Settings};
+use crate::sources::kafka_client::queue_limit_bytes;
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -13,7 +14,7 @@ use smartlog_operators::sums::Sums;
 use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::position::TopicPartition;
 use smartlog_sinks::alerts::{self, HookState};
-use smartlog_sinks::{Health, State};
+use smartlog_sinks::{Fill, Health, State};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -139,7 +140,32 @@ impl Pipeline {
             "pending_commit_bytes",
             "Closed epochs not committed yet",
             size(&self.gauges.pending_commit_bytes),
-        )
+        )?;
+        self.fetched(page)?;
+        let sinks = self.gauges.sinks("aggregates");
+        let fills = |read: fn(&Fill) -> u64| {
+            let of_sink = move |(name, health): &(String, &Health)| {
+                let (name, fills) = (name.clone(), health.fills());
+                fills.into_iter().map(move |fill| {
+                    ([("sink", name.clone()), ("queue", fill.queue.to_owned())], read(&fill) as f64)
+                })
+            };
+            sinks.iter().flat_map(of_sink)
+        };
+        page.gauges("sink_queue_bytes", "What waits in a queue of a sink's own", fills(|fill| fill.used))?;
+        page.gauges("sink_queue_limit_bytes", "How much may wait in it", fills(|fill| fill.limit))
+    }
+
+    /// What librdkafka fetched ahead.
+    fn fetched(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Some(kafka) = &self.kafka else { return Ok(()) };
+        let (records, outcomes) = (count(&kafka.counters.fetched), &self.gauges.outcomes);
+        page.gauge("fetched_records", "Records fetched ahead", records as f64)?;
+        // It tells records only: they are taken to be as long as those before.
+        let mean = count(&outcomes.bytes) as f64 / count(&outcomes.records).max(1) as f64;
+        page.gauge("fetched_bytes", "Estimate of their size", records as f64 * mean)?;
+        let limit = queue_limit_bytes(kafka) * count(&kafka.counters.readers);
+        page.gauge("fetched_limit_bytes", "Size at which the fetchers pause", limit as f64)
     }
 
     /// The lanes of the log sinks: what waits in them, and whether they keep up.

@@ -39,6 +39,9 @@ pub struct Counters {
     /// Records that retention had deleted before they were read.
     pub lost_to_retention: AtomicU64,
     pub errors: AtomicU64,
+    /// Records that librdkafka fetched ahead, and by how many readers.
+    pub fetched: AtomicU64,
+    pub readers: AtomicU64,
     partitions: Mutex<BTreeMap<TopicPartition, Arc<Progress>>>,
 }
 
@@ -118,6 +121,8 @@ pub struct KafkaReader {
     slots: Vec<Slot>,
     by_partition: HashMap<i32, Vec<(String, u32)>>,
     advertised: Instant,
+    /// Records fetched ahead when they were last counted.
+    fetched: u64,
 }
 
 /// Kafka's calls that change an assignment, as opposed to its data, answer at once or within this.
@@ -130,6 +135,7 @@ impl KafkaReader {
         let mut client = client(&settings)?;
         client.set_nonempty_callback(move || waker());
         let client = Arc::new(client);
+        settings.counters.readers.fetch_add(1, Ordering::Relaxed);
         Ok(KafkaReader {
             queue: Queue::of(Arc::clone(&client))?,
             watch: Watch::start(&client)?,
@@ -137,6 +143,7 @@ impl KafkaReader {
             slots: Vec::new(),
             by_partition: HashMap::default(),
             advertised: Instant::now(),
+            fetched: 0,
             settings,
         })
     }
@@ -217,6 +224,14 @@ impl KafkaReader {
         }
     }
 
+    /// Takes note of what was fetched ahead.
+    fn count_fetched(&mut self) {
+        let now = self.queue.len() as u64;
+        // The sum over all readers, which wraps as the differences do.
+        self.settings.counters.fetched.fetch_add(now.wrapping_sub(self.fetched), Ordering::Relaxed);
+        self.fetched = now;
+    }
+
     /// Stops fetching partitions that were read as far as wanted.
     fn stop_ended(&mut self) -> anyhow::Result<()> {
         let is_over = |slot: &&(u32, &Slot)| slot.1.ended() && !slot.1.stopped;
@@ -256,6 +271,7 @@ impl Reader for KafkaReader {
     }
 
     fn poll(&mut self, most: usize) -> anyhow::Result<Option<Rc<dyn Records>>> {
+        self.count_fetched();
         let (by_partition, slots) = (&self.by_partition, &self.slots);
         let (batch, notices) = self.queue.drain(most, |topic, partition| {
             let slot = slot_of(by_partition, topic, partition)?;

@@ -155,6 +155,12 @@ impl Queue {
         (Batch { messages, _client: Arc::clone(&self.client) }, notices)
     }
 
+    /// Records that were fetched and not taken yet, notices among them.
+    pub fn len(&self) -> usize {
+        // SAFETY: the queue is valid while `self` is.
+        unsafe { sys::rd_kafka_queue_length(self.queue.as_ptr()) }
+    }
+
     /// The end of a partition as of the newest fetch; `None` before the first.
     pub fn cached_end(&self, topic: &CStr, partition: i32) -> Option<i64> {
         let (mut low, mut high) = (-1, -1);

@@ -49,6 +49,16 @@ pub const RESERVED: [(&str, &str); 8] = [
     ("group.instance.id", "no consumer group is joined"),
 ];
 
+/// What a reader fetches ahead at most, KiB. The largest part of the program's memory: one such queue per worker.
+const QUEUE: (&str, u64) = ("queued.max.messages.kbytes", 24_576);
+
+/// The bound on what a reader fetches ahead, bytes.
+pub fn queue_limit_bytes(settings: &Settings) -> u64 {
+    let (property, kib) = QUEUE;
+    // What librdkafka cannot read as a number it has refused.
+    settings.properties.get(property).and_then(|own| own.parse().ok()).unwrap_or(kib) * 1_024
+}
+
 /// The configuration of a client: ours, then whatever the user passes through.
 #[expect(clippy::disallowed_methods, reason = "the one place where a client's configuration is made")]
 pub fn config(settings: &Settings) -> ClientConfig {
@@ -70,8 +80,7 @@ pub fn config(settings: &Settings) -> ClientConfig {
         .set("fetch.wait.max.ms", "20")
         .set("fetch.message.max.bytes", "2097152")
         .set("queued.min.messages", "200000")
-        // The largest part of the program's memory: one such queue per worker.
-        .set("queued.max.messages.kbytes", "24576")
+        .set(QUEUE.0, QUEUE.1.to_string())
         .set("check.crcs", "false")
         .set("reconnect.backoff.max.ms", "1000")
         .set("topic.metadata.refresh.interval.ms", "30000")

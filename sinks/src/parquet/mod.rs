@@ -52,7 +52,7 @@ use crate::database::Tables;
 use crate::error::{Fault, SinkError};
 use crate::plan::{check_claimed, not_open};
 use crate::retry::{Patience, until_done};
-use crate::{CancellationToken, Health, LogSink};
+use crate::{CancellationToken, Fill, Health, LogSink};
 use async_trait::async_trait;
 use ledger::{Covered, Intent, Ledger};
 use range::{ExportError, Filling, MAX_DAYS};
@@ -205,20 +205,25 @@ impl Opened {
         Ok(())
     }
 
-    fn spooled_bytes(&self) -> u64 {
-        let filling: u64 = self.filling.values().map(Filling::spooled_bytes).sum();
-        filling + self.shared.waiting_bytes.load(Ordering::Relaxed)
+    /// Takes note of what waits, and tells how much of it is on disk.
+    fn note_spooled(&self) -> u64 {
+        let (filling, buffered) = self.filling.values().fold((0, 0), |(filling, buffered), range| {
+            (filling + range.spooled_bytes(), buffered + range.waiting_bytes() as u64)
+        });
+        self.shared.filling_bytes.store(filling, Ordering::Relaxed);
+        self.shared.buffered_bytes.store(buffered, Ordering::Relaxed);
+        self.shared.spooled_bytes()
     }
 
     /// Waits until the uploader has made room on disk.
     async fn make_room(&mut self, max_spool_bytes: u64) -> Result<(), ExportError> {
-        if self.spooled_bytes() <= max_spool_bytes {
+        if self.note_spooled() <= max_spool_bytes {
             return Ok(());
         }
         self.seal_where(|filling| filling.spooled_bytes() > 0)?;
         loop {
             let progress = self.shared.progress.notified();
-            if self.spooled_bytes() <= max_spool_bytes || self.shared.failure().is_some() {
+            if self.note_spooled() <= max_spool_bytes || self.shared.failure().is_some() {
                 return Ok(());
             }
             progress.await;
@@ -285,6 +290,14 @@ async fn open(config: &ExportConfig, store: &StoreConfig, patience: &Patience) -
         patience: patience.clone(),
         shared: Arc::clone(&shared),
     };
+    let (told, limits) = (Arc::clone(&shared), (config.max_buffer_bytes as u64, config.max_spool_bytes));
+    patience.health.told_by(move || {
+        let buffered = told.buffered_bytes.load(Ordering::Relaxed);
+        vec![
+            Fill { queue: "buffer", used: buffered, limit: limits.0 },
+            Fill { queue: "spool", used: told.spooled_bytes(), limit: limits.1 },
+        ]
+    });
     Ok(Opened {
         covered: Covered::new(),
         ledger: ours,

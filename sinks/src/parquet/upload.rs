@@ -35,6 +35,9 @@ pub(super) enum Work {
 pub(super) struct Shared {
     /// Bytes of files that are not complete.
     pub waiting_bytes: AtomicU64,
+    /// Bytes of files that are being filled, and of rows that wait in memory to be encoded.
+    pub filling_bytes: AtomicU64,
+    pub buffered_bytes: AtomicU64,
     /// Rows completed since the start.
     pub rows: AtomicI64,
     pub progress: Notify,
@@ -42,6 +45,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Bytes on disk: of files that are being filled or not complete.
+    pub fn spooled_bytes(&self) -> u64 {
+        self.filling_bytes.load(Ordering::Relaxed) + self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
     /// The error that ended the uploader.
     pub fn failure(&self) -> Option<SinkError> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()

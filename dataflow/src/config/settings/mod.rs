@@ -20,6 +20,7 @@ mod redis;
 mod search;
 mod store;
 mod time;
+mod top;
 mod traffic;
 
 pub use alerts::{Alerts, HookUrls, Loudness};
@@ -36,6 +37,7 @@ pub use redis::{Redis, RedisUrl};
 pub use search::{Search, SearchUrl};
 pub use store::{Store, StoreUrl};
 pub use time::Time;
+pub use top::Top;
 pub use traffic::{Demo, Generate};
 
 use schemars::JsonSchema;
@@ -81,6 +83,8 @@ pub struct Config {
     pub redis: Redis,
     /// Figures about the program itself, for Prometheus.
     pub metrics: Metrics,
+    /// `smartlog top`: a running pipeline in a terminal.
+    pub top: Top,
     /// The program's own log, on stderr.
     pub log: Log,
     /// What commands print.
