@@ -74,6 +74,8 @@ function drawTiles() {
 }
 
 function drawPartitions(status) {
+  say("partitions-count", `${status.partitions.length} partitions, ${count(status.commits)} commits`);
+  if (!$("pipeline-more").open) return;
   const shown = status.partitions.slice(0, 64);
   const rows = shown.map((partition) => {
     const sinks = status.sinks.filter((sink) => sink.topic === partition.topic && sink.partition === partition.partition);
@@ -81,8 +83,7 @@ function drawPartitions(status) {
       element("td", {}, clockTime(partition.clock, view.utc, view.clock)), element("td", { class: "num" }, partition.behind_ms == null ? "–" : span(partition.behind_ms)),
       element("td", {}, sinks.map((sink) => `${sink.sink} ${sink.next_offset ?? "–"}`).join(", ")));
   });
-  if ($("pipeline-more").open) $("partitions").replaceChildren(...rows);
-  say("partitions-count", `${status.partitions.length} partitions, ${count(status.commits)} commits`);
+  $("partitions").replaceChildren(...rows);
 }
 
 function drawLink() {

@@ -1,7 +1,7 @@
 // The charts over time: uPlot, with the band of what is usual under the line, and a table for those who do not see it.
 
 import { RANGES, nowMs, view } from "./data.js";
-import { axisTime, clockTime, count, element, percent, text, whole } from "./format.js";
+import { attribute, axisTime, clockTime, count, element, percent, text, whole } from "./format.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const charts = new Map();
@@ -57,7 +57,7 @@ export function chart(spec, data) {
   kept.key = spec.key;
   kept.spec.summary = spec.summary;
   if (kept.plot.cursor.idx == null) text(document.getElementById(`${spec.id}-said`), spec.summary);
-  box.setAttribute("aria-label", spec.label);
+  attribute(box, "aria-label", spec.label);
 }
 
 // What a chart over the chosen range shows: minutes while they reach back far enough, else hours.

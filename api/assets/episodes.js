@@ -1,7 +1,7 @@
 // The list of anomalies: open first, worst first, newest first.
 
 import { RANGES, nowMs, view } from "./data.js";
-import { $, RANK, TYPES, amount, attribute, clockTime, element, isOpen, say, span, text } from "./format.js";
+import { $, RANK, TYPES, amount, attribute, clockTime, element, isOpen, say, span, text, time } from "./format.js";
 
 const RECENT_ROWS = 100;
 const rows = new Map();
@@ -16,11 +16,11 @@ function listed() {
   const wanted = chosen().filter((episode) => {
     if (isOpen(episode)) return true;
     if (view.show === "open" || (view.show === "recent" && episode.status === "retracted")) return false;
-    return Date.parse(episode.ended_at || episode.last_seen) >= from;
+    return time(episode.ended_at || episode.last_seen) >= from;
   });
   return wanted.sort((a, b) =>
     isOpen(b) - isOpen(a) || (isOpen(a) ? (RANK[b.severity] || 0) - (RANK[a.severity] || 0) : 0) ||
-    Date.parse(b.detected_at) - Date.parse(a.detected_at) || b.id - a.id);
+    time(b.detected_at) - time(a.detected_at) || b.id - a.id);
 }
 
 export function drawEpisodes(select) {
@@ -48,10 +48,12 @@ function emptyWords() {
 function row(episode, select) {
   const kept = rows.get(episode.id) ?? make(episode, select);
   rows.set(episode.id, kept);
-  const key = `${episode.revision} ${episode.feedback} ${view.utc} ${view.selected === episode.id} ${isOpen(episode) ? Math.floor(nowMs() / 1000) : ""}`;
+  const key = `${episode.revision} ${episode.feedback} ${view.utc} ${view.selected === episode.id} ${isOpen(episode) ? age(episode) : ""}`;
   if (kept.key !== key) { kept.key = key; fill(kept, episode); }
   return kept.item;
 }
+
+const age = (episode) => `for ${span(nowMs() - time(episode.started_at))}`;
 
 function make(episode, select) {
   const parts = {};
@@ -66,7 +68,7 @@ function make(episode, select) {
 }
 
 function fill(parts, episode) {
-  const open = isOpen(episode), now = nowMs();
+  const open = isOpen(episode);
   attribute(parts.item, "class", `episode ${open ? "open" : "closed"} ${episode.severity ?? ""}`);
   attribute(parts.line, "aria-pressed", String(view.selected === episode.id));
   attribute(parts.chip, "class", `chip ${episode.severity ?? "low"}`);
@@ -77,8 +79,8 @@ function fill(parts, episode) {
   const times = episode.baseline > 0 && value > episode.baseline ? `, ${(value / episode.baseline).toPrecision(2).replace(/\.0$/, "")}×` : "";
   text(parts.numbers, `${amount(episode.type, value)} against ${amount(episode.type, episode.baseline)} usual${times.includes("e") ? "" : times}`);
   gauge(parts, episode, value);
-  const until = Date.parse(episode.ended_at || episode.last_seen);
-  text(parts.since, open ? `for ${span(now - Date.parse(episode.started_at))}` : `${clockTime(episode.started_at, view.utc, view.clock)}, ${span(until - Date.parse(episode.started_at))}`);
+  const until = time(episode.ended_at || episode.last_seen);
+  text(parts.since, open ? age(episode) : `${clockTime(episode.started_at, view.utc, view.clock)}, ${span(until - time(episode.started_at))}`);
   text(parts.state, episode.feedback ? `${episode.status} · ${episode.feedback}` : episode.status);
 }
 

@@ -25,12 +25,21 @@ export function element(tag, attributes = {}, ...children) {
 }
 export const svg = (tag, attributes, ...children) => element(tag, { svg: true, ...attributes }, ...children);
 
-// Touches the page only when something changed: that is what keeps an update cheap.
+// Touches the page only when something changed: that is what keeps an update cheap. What was written is remembered, as asking
+// the page for it costs about as much as writing it; so what is written by these two is written by nobody else.
+const written = new WeakMap();
+function isNews(at, name, value) {
+  let known = written.get(at);
+  if (!known) written.set(at, (known = new Map()));
+  if (known.get(name) === value) return false;
+  known.set(name, value);
+  return true;
+}
 export function text(at, words) {
-  if (at.textContent !== words) at.textContent = words;
+  if (isNews(at, "", words)) at.textContent = words;
 }
 export function attribute(at, name, value) {
-  if (at.getAttribute(name) !== value) at.setAttribute(name, value);
+  if (isNews(at, name, value)) at.setAttribute(name, value);
 }
 export const say = (id, words) => text($(id), words);
 
@@ -65,10 +74,35 @@ const zones = [true, false].map((isUtc) => {
 // `now`: the clock of the data; the day is left out when it is today's.
 export function clockTime(iso, isUtc, now) {
   if (!iso) return "–";
-  const { day, second } = zones[isUtc ? 0 : 1], at = new Date(iso);
-  const isToday = now && day.format(at) === day.format(new Date(now));
-  return isToday ? second.format(at) : `${day.format(at)} ${second.format(at)}`;
+  const [day, second] = inZone(iso, isUtc);
+  return now && inZone(now, isUtc)[0] === day ? second : `${day} ${second}`;
 }
+// Day and time of day. Most services were last seen in the same second: each is formatted once.
+const MAX_KNOWN = 1000;
+const known = new Map();
+function inZone(iso, isUtc) {
+  const key = `${isUtc}${iso}`;
+  let words = known.get(key);
+  if (!words) {
+    const { day, second } = zones[isUtc ? 0 : 1], at = new Date(iso);
+    words = [day.format(at), second.format(at)];
+    if (known.size >= MAX_KNOWN) known.clear();
+    known.set(key, words);
+  }
+  return words;
+}
+// Milliseconds of a time of the API's. The same few are compared over and over.
+const parsed = new Map();
+export function time(iso) {
+  let ms = parsed.get(iso);
+  if (ms === undefined) {
+    ms = Date.parse(iso);
+    if (parsed.size >= 10 * MAX_KNOWN) parsed.clear();
+    parsed.set(iso, ms);
+  }
+  return ms;
+}
+
 export const axisTime = (ms, isUtc, withDay) => {
   const { day, minute } = zones[isUtc ? 0 : 1];
   return withDay ? day.format(ms).slice(5) : minute.format(ms);

@@ -1,7 +1,7 @@
 // The swimlanes: one lane per service that had trouble, time to the right, colour by severity.
 
 import { RANGES, nowMs, view } from "./data.js";
-import { $, RANK, SEVERITIES, TYPES, axisTime, clockTime, element, isOpen, say, span, svg, worst } from "./format.js";
+import { $, RANK, SEVERITIES, TYPES, axisTime, clockTime, element, isOpen, say, span, svg, time, worst } from "./format.js";
 
 const MAX_LANES = 14;
 const HEIGHT = 26, LABEL = 150, NARROW_LABEL = 96;
@@ -9,8 +9,8 @@ let drawn = "";
 
 export function drawLanes(episodes, select) {
   const to = nowMs(), from = to - RANGES[view.range];
-  const begin = (episode) => Date.parse(episode.started_at);
-  const end = (episode) => (isOpen(episode) ? to : Date.parse(episode.ended_at || episode.last_seen));
+  const begin = (episode) => time(episode.started_at);
+  const end = (episode) => (isOpen(episode) ? to : time(episode.ended_at || episode.last_seen));
   const shown = episodes.filter((episode) => episode.status !== "retracted" && end(episode) >= from && begin(episode) <= to);
   const byService = Map.groupBy(shown, (episode) => episode.service ?? "");
   const open = (list) => list.some(isOpen);

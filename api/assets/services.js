@@ -1,16 +1,19 @@
-// The table of services. Rows are kept and only what changed is written; the small charts are drawn for rows in sight.
+// The table of services. Rows are kept and only what changed is written: in rows in sight with each update, in the others by
+// turns, a few with each. Their small charts are drawn when they come in sight.
 
 import { view } from "./data.js";
 import { $, attribute, clockTime, count, element, percent, say, svg, text, worst } from "./format.js";
 
 const WIDTH = 140, HEIGHT = 26;
+const OTHERS = 20; // rows out of sight that are written with an update
+let turn = 0;
 const rows = new Map();
 const sight = new IntersectionObserver((seen) => {
   for (const entry of seen) {
     const row = rows.get(entry.target.dataset.service);
     if (!row) continue;
     row.inSight = entry.isIntersecting;
-    if (row.inSight) sparks(row);
+    if (row.inSight) { fill(row); sparks(row); }
   }
 }, { rootMargin: "200px" });
 
@@ -18,7 +21,9 @@ export function drawServices(choose) {
   const page = view.services;
   if (!page) return;
   const shown = page.services.filter((service) => !view.service || service.service.includes(view.service));
-  const items = shown.map((service) => row(service, choose).item);
+  const kept = shown.map((service) => row(service, choose)), items = kept.map((row) => row.item);
+  const others = kept.filter((row) => !row.inSight);
+  for (let n = Math.min(OTHERS, others.length); n > 0; n--) fill(others[turn++ % others.length]);
   const body = $("services");
   if (items.length !== body.children.length || items.some((item, i) => body.children[i] !== item)) body.replaceChildren(...items);
   if (rows.size > page.services.length * 2 + 100) forget(new Set(page.services.map((service) => service.service)));
@@ -38,8 +43,9 @@ function row(service, choose) {
     rows.set(service.service, kept);
     sight.observe(kept.item);
   }
+  const isNew = !kept.service;
   kept.service = service;
-  fill(kept);
+  if (isNew || kept.inSight) fill(kept);
   if (kept.inSight) sparks(kept);
   return kept;
 }

@@ -52,7 +52,7 @@ pub fn document() -> Vec<u8> {
     }
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("Where tokens are configured; `smartlog token` makes one"))
+        .description(Some("Where tokens are configured; `smartlog api token` makes one"))
         .build();
     components = components.security_scheme(BEARER, SecurityScheme::Http(bearer));
     let document = OpenApiBuilder::new().info(info).paths(paths.build()).components(Some(components.build()));

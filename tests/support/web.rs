@@ -22,6 +22,14 @@ pub fn get_with(url: &str, headers: &[(&str, &str)]) -> Result<(u16, String), St
     exchange("GET", url, headers, "")
 }
 
+/// As [`post`], with headers, the body's media type among them.
+///
+/// # Errors
+/// When nobody answers in time.
+pub fn post_with(url: &str, headers: &[(&str, &str)], body: &str) -> Result<(u16, String), String> {
+    exchange("POST", url, headers, body)
+}
+
 /// The status and body of a POST.
 pub fn post(url: &str, body: &str) -> Result<(u16, String), String> {
     exchange("POST", url, &[("content-type", "application/x-www-form-urlencoded")], body)

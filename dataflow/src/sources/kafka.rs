@@ -226,7 +226,7 @@ impl KafkaReader {
 
     /// Takes note of what was fetched ahead.
     fn count_fetched(&mut self) {
-        let now = self.queue.len() as u64;
+        let now = self.queue.fetched() as u64;
         // The sum over all readers, which wraps as the differences do.
         self.settings.counters.fetched.fetch_add(now.wrapping_sub(self.fetched), Ordering::Relaxed);
         self.fetched = now;

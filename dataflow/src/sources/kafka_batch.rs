@@ -156,7 +156,7 @@ impl Queue {
     }
 
     /// Records that were fetched and not taken yet, notices among them.
-    pub fn len(&self) -> usize {
+    pub fn fetched(&self) -> usize {
         // SAFETY: the queue is valid while `self` is.
         unsafe { sys::rd_kafka_queue_length(self.queue.as_ptr()) }
     }

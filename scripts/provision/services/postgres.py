@@ -68,7 +68,7 @@ class Postgres(core.Service):
         return self._query(home, "select 1") == "1"
 
     def env(self, home: core.Home) -> dict[str, str]:
-        return {"POSTGRES": url(home.port("sql")), "PSQL": str(binaries() / "psql"), "CA": str(home.path / "data" / "ca.pem")}
+        return {"POSTGRES": url(home.port("sql")), "PSQL": str(binaries() / "psql"), "POSTGRES_CA": str(home.path / "data" / "ca.pem")}
 
     def _query(self, home: core.Home, sql: str) -> str:
         try:
