@@ -58,24 +58,28 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// What stands where the reader is to put something of their own; `secret` is a file.
+fn of_the_reader(word: &str, secret: &str) -> String {
+    match word {
+        "URL" | "$SMARTLOG_TEST_POSTGRES_PROXY" => "sqlite:own.db".to_owned(),
+        "/etc/smartlog/smartlog.toml" => repository().join("smartlog.example.toml").display().to_string(),
+        "/etc/smartlog/postgres-password" => secret.to_owned(),
+        word => word.replace("/run/secrets/slack", secret).replace('$', ""),
+    }
+}
+
 #[test]
 fn every_command_of_every_document_is_understood() {
     let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret").display().to_string();
+    std::fs::write(&secret, "https://hooks.example/secret\n").expect("written");
     let mut found = 0;
     for document in documents() {
         for line in fenced(&read(&document)) {
             let Some((variables, arguments)) = command_in(line) else { continue };
             let variables: Vec<(&str, &str)> =
                 variables.iter().filter_map(|variable| variable.split_once('=')).collect();
-            // Where the reader is to put something of their own.
-            let own = |word: &String| match word.as_str() {
-                "URL" => "sqlite:own.db".to_owned(),
-                // A file of the reader's machine.
-                "/etc/smartlog/smartlog.toml" => {
-                    repository().join("smartlog.example.toml").display().to_string()
-                }
-                word => word.replace('$', ""),
-            };
+            let own = |word: &String| of_the_reader(word, &secret);
             let mut arguments: Vec<String> = arguments.iter().map(own).collect();
             // It shows no settings: it has none.
             let shows = arguments.first().is_none_or(|command| command != "api" || arguments.len() == 1);
