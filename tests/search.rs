@@ -59,20 +59,20 @@ fn every_log_is_in_the_index_once_through_kills_of_both() {
     let Some(search) = Service::require("opensearch") else { return };
     let (url, prefix) = (search.address(), unique("search-logs"));
     // Small, so that a kill falls between requests and positions.
-    let told = ["--search-url", &url, "--search-prefix", &prefix, "--search-max-request-bytes", "64KiB"];
+    let told = ["--search-url", &url, "--search-prefix", &prefix, "--search-max-request-bytes", "256KiB"];
     let doctor = ["doctor", "--store", &scene.store.url, "--brokers", &scene.kafka.address()];
     let (_, said, _) = run_to_end(&[&doctor[..], &told[..2]].concat(), PATIENCE);
     let line = said.lines().find(|line| line.contains(" search "));
     assert!(line.is_some_and(|line| line.starts_with("ok") && line.contains("opensearch 2.")), "{said}");
 
-    scene.backlog(60_000);
+    scene.backlog(30_000);
     for _ in 0..4 {
-        let mut program = scene.start(&told);
         let before = scene.store.progress("search");
+        let mut program = scene.start(&told);
         let store = &mut scene.store;
         eventually("it gets on", PATIENCE, || (store.progress("search") > before).then_some(()));
         program.kill();
-        scene.backlog(20_000);
+        scene.backlog(5_000);
     }
     let mut program = scene.start(&told);
     search.kill_all();
@@ -82,7 +82,7 @@ fn every_log_is_in_the_index_once_through_kills_of_both() {
     search.start();
     let end: i64 = scene.topic.ends().values().map(|(_, end)| end).sum();
     let store = &mut scene.store;
-    eventually("the index is there too", PATIENCE, || (store.progress("search") == end).then_some(()));
+    eventually("the index is there too", PATIENCE * 3, || (store.progress("search") == end).then_some(()));
     program.terminate();
     program.succeed(PATIENCE);
     let (index, store) = (in_the_index(&url, &prefix), in_the_store(&mut scene));
