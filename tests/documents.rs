@@ -73,6 +73,9 @@ fn every_command_of_every_document_is_understood() {
     let folder = tempfile::tempdir().expect("a folder");
     let secret = folder.path().join("secret").display().to_string();
     std::fs::write(&secret, "https://hooks.example/secret\n").expect("written");
+    // It checks rather than shows: one setting that is refused, and no other, ends it before.
+    let refused = smartlog(folder.path(), &[], &["doctor", "--search-prefix=X"].map(str::to_owned));
+    assert_eq!(refused.status.code(), Some(78), "{}", said(&refused));
     let mut found = 0;
     for document in documents() {
         for line in fenced(&read(&document)) {
@@ -81,11 +84,20 @@ fn every_command_of_every_document_is_understood() {
                 variables.iter().filter_map(|variable| variable.split_once('=')).collect();
             let own = |word: &String| of_the_reader(word, &secret);
             let mut arguments: Vec<String> = arguments.iter().map(own).collect();
-            // It shows no settings: it has none.
-            let shows = arguments.first().is_none_or(|command| command != "api" || arguments.len() == 1);
-            arguments.push(if shows { "--show-config" } else { "--help" }.to_owned());
+            let command = arguments.first().cloned().unwrap_or_default();
+            let judged = match command.as_str() {
+                "doctor" => "--search-prefix=X",
+                // `api token` has no settings.
+                "api" if arguments.len() > 1 => "--help",
+                _ => "--show-config",
+            };
+            arguments.push(judged.to_owned());
             let output = smartlog(folder.path(), &variables, &arguments);
-            assert!(output.status.success(), "{document}: `{line}`: {}", said(&output));
+            let understood = match command.as_str() {
+                "doctor" => output.stdout == refused.stdout,
+                _ => output.status.success(),
+            };
+            assert!(understood, "{document}: `{line}`: {}", said(&output));
             found += 1;
         }
     }
