@@ -58,21 +58,23 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What stands where the reader is to put something of their own; `secret` is a file.
-fn of_the_reader(word: &str, secret: &str) -> String {
+/// What stands where the reader is to put something of their own. The folder has a file `secret` and a file `own.toml`.
+fn of_the_reader(word: &str, folder: &Path) -> String {
+    let (secret, settings) = (folder.join("secret"), folder.join("own.toml"));
     match word {
         "URL" | "$SMARTLOG_TEST_POSTGRES_PROXY" => "sqlite:own.db".to_owned(),
-        "/etc/smartlog/smartlog.toml" => repository().join("smartlog.example.toml").display().to_string(),
-        "/etc/smartlog/postgres-password" => secret.to_owned(),
-        word => word.replace("/run/secrets/slack", secret).replace('$', ""),
+        "/etc/smartlog/smartlog.toml" => settings.display().to_string(),
+        "/etc/smartlog/postgres-password" => secret.display().to_string(),
+        word => word.replace("/run/secrets/slack", &secret.display().to_string()).replace('$', ""),
     }
 }
 
 #[test]
 fn every_command_of_every_document_is_understood() {
     let folder = tempfile::tempdir().expect("a folder");
-    let secret = folder.path().join("secret").display().to_string();
-    std::fs::write(&secret, "https://hooks.example/secret\n").expect("written");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write("secret", "https://hooks.example/secret\n");
+    write("own.toml", "[store]\nurl = \"postgres://smartlog@db/logs\"\n");
     // It checks rather than shows: one setting that is refused, and no other, ends it before.
     let refused = smartlog(folder.path(), &[], &["doctor", "--search-prefix=X"].map(str::to_owned));
     assert_eq!(refused.status.code(), Some(78), "{}", said(&refused));
@@ -82,7 +84,7 @@ fn every_command_of_every_document_is_understood() {
             let Some((variables, arguments)) = command_in(line) else { continue };
             let variables: Vec<(&str, &str)> =
                 variables.iter().filter_map(|variable| variable.split_once('=')).collect();
-            let own = |word: &String| of_the_reader(word, &secret);
+            let own = |word: &String| of_the_reader(word, folder.path());
             let mut arguments: Vec<String> = arguments.iter().map(own).collect();
             let command = arguments.first().cloned().unwrap_or_default();
             let judged = match command.as_str() {
