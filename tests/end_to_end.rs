@@ -6,10 +6,10 @@
 )]
 
 use smartlog_test_services::Service;
-use smartlog_tests::judge::{episodes, judge, judge_all, windows_file};
+use smartlog_tests::judge::{episodes, judge, judge_all, templates, windows_file};
 use smartlog_tests::oracle::{Log, Windows, windows};
 use smartlog_tests::program::Program;
-use smartlog_tests::store::{Kind, Store};
+use smartlog_tests::store::{Cell, Kind, Store};
 use smartlog_tests::topic::Topic;
 use smartlog_tests::traffic::Traffic;
 use smartlog_tests::{now_us, unique};
@@ -53,13 +53,11 @@ fn assert_same_windows(found: &Windows, expected: &Windows) {
     assert!(missing.is_empty() && extra.is_empty(), "windows differ: expected {missing:?}, found {extra:?}");
 }
 
-/// Reads `topic` to its end with `more` arguments and judges everything; gives the episodes that stand.
-fn read_and_judge(
-    kind: Kind,
-    brokers: &str,
-    topic: &Topic,
-    more: &[&str],
-) -> Option<Vec<(String, String, i64)>> {
+/// Episodes that stand, and each shape with its template.
+type Found = (Vec<(String, String, i64)>, Vec<Vec<Cell>>);
+
+/// Reads `topic` to its end with `more` arguments and judges everything.
+fn read_and_judge(kind: Kind, brokers: &str, topic: &Topic, more: &[&str]) -> Option<Found> {
     let mut store = Store::create(kind)?;
     let csv = store.folder().join("windows.csv");
     let path = csv.to_str().expect("a temporary path is UTF-8").to_owned();
@@ -69,7 +67,7 @@ fn read_and_judge(
     let totals = judge(&mut store, topic, |log| logs.push(log.clone()));
     assert!(totals.dead_letters > 20 && totals.logs > 19_000, "the input held what it should: {totals:?}");
     assert_same_windows(&windows_file(&csv), &windows(logs.iter(), HOP));
-    Some(episodes(&mut store))
+    Some((episodes(&mut store), templates(&mut store)))
 }
 
 fn every_shape_of_a_set_gives_the_same(kind: Kind) {
@@ -88,14 +86,15 @@ fn every_shape_of_a_set_gives_the_same(kind: Kind) {
         // SQLite serves one process.
         Kind::Sqlite => &[&["--workers", "1"], &["--workers", "2"], &["--workers", "4"]],
     };
-    let mut first: Option<Vec<_>> = None;
+    let mut first: Option<Found> = None;
     for shape in shapes {
         eprintln!("{kind:?}, {shape:?}");
-        let Some(episodes) = read_and_judge(kind, &brokers, &topic, shape) else { return };
+        let Some((episodes, templates)) = read_and_judge(kind, &brokers, &topic, shape) else { return };
         let spike = |e: &(String, String, i64)| e.0 == "checkout" && e.1 == "error_rate_spike";
         assert!(episodes.iter().any(spike), "the incident was not found: {episodes:?}");
-        let expected = first.get_or_insert_with(|| episodes.clone());
-        assert_eq!(&episodes, expected, "{shape:?} gives other episodes than {:?}", shapes[0]);
+        let expected = first.get_or_insert_with(|| (episodes.clone(), templates.clone()));
+        assert_eq!(episodes, expected.0, "{shape:?} gives other episodes than {:?}", shapes[0]);
+        assert_eq!(templates, expected.1, "{shape:?} gives other templates than {:?}", shapes[0]);
     }
 }
 

@@ -38,6 +38,7 @@ const QUESTIONS: &[&str] = &[
     "dead-letters",
     "dead-letters?reason=invalid_json",
     "patterns",
+    "patterns?service=service-1&text=9",
     "costs/estimate",
 ];
 
@@ -149,8 +150,10 @@ fn small_tables(bench: &Bench) -> String {
          insert into baseline_state (service, state, known_minutes, needed_minutes)
          select 'service-' || s, convert_to(repeat('state', 100), 'UTF8'), 10080, case when s < 20 then 20160 else 60 end
          from generate_series(0, 49999) as s;
-         insert into patterns (shape, template_id, template, first_seen, last_seen, log_count)
-         select i, i / 5, 'template ' || i / 5, {clock}, {clock}, i from generate_series(0, 4999) as i;
+         insert into patterns (shape, template_id, template)
+         select i, i / 5, 'template ' || i / 5 from generate_series(0, 4999) as i;
+         insert into pattern_counts (shape, service, first_seen, last_seen, log_count)
+         select i, 'service-' || s, {clock}, {clock}, i from generate_series(0, 4999) as i, generate_series(0, 1) as s;
          insert into dead_letters (kafka_topic, kafka_partition, kafka_offset, reason, detail, payload)
          select 'logs', 0, i, 'invalid_json', 'expected a quote', '\\x7b' from generate_series(1, 50000) as i;",
         CLOCK_US / 1_000_000

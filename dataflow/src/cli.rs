@@ -108,6 +108,14 @@ Examples:
 `run --export TARGET` exports every log by itself; this replaces one day.
 Ends with 1 when --verify finds a difference.")]
     Export(ExportArgs),
+    /// The kinds of messages in files or stdin: templates with counts, levels, times and an example
+    #[command(after_help = "\
+Examples:
+  smartlog patterns app.ndjson.gz
+  smartlog patterns --raw /var/log/syslog --top 20
+  kubectl logs deploy/shop | smartlog patterns - --format json | jq -r .template
+  smartlog patterns --raw messages.txt --assign | sort | uniq -c      # one pattern id per line")]
+    Patterns(PatternsArgs),
     /// Bring the store's tables up to date (run does so by itself)
     #[command(after_help = "\
 Examples:
@@ -339,6 +347,23 @@ pub struct TopArgs {
     pub once: bool,
 }
 
+/// What `smartlog patterns` reads, and what it prints.
+#[derive(Debug, Clone, Args)]
+pub struct PatternsArgs {
+    /// Files of JSON lines, plain, .gz or .zst; - is stdin
+    #[arg(required = true, value_name = "FILE")]
+    pub inputs: Vec<PathBuf>,
+    /// Every line is a message, as it stands
+    #[arg(long)]
+    pub raw: bool,
+    /// Print the pattern of every line, in order, instead of the patterns
+    #[arg(long)]
+    pub assign: bool,
+    /// Show only the most frequent; 0 shows all
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub top: usize,
+}
+
 /// What `smartlog sinks` does.
 #[derive(Debug, Clone, Args)]
 pub struct SinksArgs {
@@ -372,7 +397,7 @@ pub enum SinksAction {
 
 impl Command {
     /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
-    const SECTIONS: [(&'static str, &'static [&'static str]); 13] = [
+    const SECTIONS: [(&'static str, &'static [&'static str]); 14] = [
         ("demo", &["demo", "api", "output", "engine.workers", "engine.tick", "time", "detection", "log"]),
         (
             "run",
@@ -389,6 +414,7 @@ impl Command {
                 "time",
                 "detection",
                 "models",
+                "patterns",
                 "redis",
                 "metrics",
                 "log",
@@ -412,6 +438,7 @@ impl Command {
                 "parse",
                 "time",
                 "detection",
+                "patterns",
                 "log",
             ],
         ),
@@ -446,6 +473,7 @@ impl Command {
                 "log",
             ],
         ),
+        ("patterns", &["patterns", "parse", "output", "log"]),
         ("migrate", &["store", "log"]),
         ("health", &["api.listen", "metrics.listen", "log"]),
         ("top", &["top", "api.listen", "metrics.listen", "output", "log"]),
@@ -634,8 +662,8 @@ mod tests {
     #[test]
     fn help_reads_as_it_should() {
         for command in [
-            "", "demo", "run", "api", "generate", "analyze", "train", "models", "export", "migrate", "sinks",
-            "doctor", "health", "top",
+            "", "demo", "run", "api", "generate", "analyze", "train", "models", "export", "patterns",
+            "migrate", "sinks", "doctor", "health", "top",
         ] {
             let name = if command.is_empty() { "smartlog" } else { command };
             insta::assert_snapshot!(format!("help_{name}"), help(command));

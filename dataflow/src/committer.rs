@@ -9,6 +9,7 @@
 //! The worker never waits for the store: it folds closed epochs into the pending commit, and the thread takes that
 //! whenever it is free. So there is no queue that could grow; what is pending is at most the state itself.
 
+use smartlog_operators::breakdown;
 use smartlog_operators::record::{Change, Epoch, Report, Tick};
 use smartlog_operators::window::kept_seconds;
 use smartlog_schema::commit::{EpochCommit, HourlyDelta};
@@ -152,6 +153,7 @@ pub fn committer<'scope>(
                 let commit = open.entry(epoch).or_default();
                 commit.clock = (*tick.clock).clone();
                 commit.forget_seconds_before = tick.final_through() - kept_seconds(max_lateness);
+                commit.forget_minutes_before = tick.final_through() - breakdown::KEPT;
             });
             while let Some(entry) = open.first_entry() {
                 if frontiers.iter().any(|frontier| frontier.less_equal(entry.key())) {
@@ -184,6 +186,8 @@ fn add(commit: &mut EpochCommit, change: Change) {
             commit.hourly.push(HourlyDelta { hour, service, logs, errors });
         }
         Change::Detector { service, state } => commit.detectors.push((service, state)),
+        Change::Minute { service, minute, state } => commit.minutes.push((service, minute, state)),
+        Change::Patterns(changes) => commit.patterns.merge(*changes),
         Change::Warmth(warmth) => commit.warmth.push(warmth),
         Change::Episode(change) => commit.episodes.push(*change),
         Change::Score(score) => commit.scores.push(*score),

@@ -100,10 +100,12 @@ fn seed(snapshot: &mut Snapshot, orders: &SyncSender<Order>) -> bool {
     let seconds = seconds.map(|(service, second, sums)| Keyed::SeedSecond(Partial { service, second, sums }));
     let detectors = std::mem::take(&mut snapshot.detectors).into_iter();
     let detectors = detectors.map(|(service, state)| Keyed::SeedDetector { service, state });
+    let minutes = std::mem::take(&mut snapshot.minutes).into_iter();
+    let minutes = minutes.map(|(service, minute, state)| Keyed::SeedMinute { service, minute, state });
     let episodes = std::mem::take(&mut snapshot.episodes).into_iter();
     let episodes = episodes.map(|episode| Keyed::SeedEpisode(Box::new(episode)));
     // Detectors first: an episode or a second alone makes a new one.
-    detectors.chain(episodes).chain(seconds).all(|keyed| send(orders, Order::Seed(keyed)))
+    detectors.chain(episodes).chain(seconds).chain(minutes).all(|keyed| send(orders, Order::Seed(keyed)))
 }
 
 fn of_files(paths: &[PathBuf], mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use anyhow::Context;
 use smartlog_operators::detect;
 use smartlog_operators::fold::Outcomes;
 use smartlog_operators::parse::Parser;
+use smartlog_operators::patterns;
 use smartlog_operators::score::ModelOrder;
 use smartlog_schema::commit::Snapshot;
 use smartlog_schema::model::ModelSwap;
@@ -86,6 +87,7 @@ pub struct Job {
     pub max_in_flight_bytes: usize,
     pub max_waiting_bytes: usize,
     pub max_services: usize,
+    pub patterns: patterns::Settings,
     /// Services that metrics show by name.
     pub metrics_services: usize,
 }
@@ -221,6 +223,7 @@ impl Engine {
         let hop = job.windows_file.as_ref().map(|(_, hop)| *hop);
         if leads {
             let in_force = std::mem::take(&mut snapshot.models);
+            shares[0].shapes = std::mem::take(&mut snapshot.shapes);
             shares[0].models = job.models.map(|start| start(in_force)).transpose()?;
             let brief = Brief {
                 snapshot,
@@ -244,6 +247,7 @@ impl Engine {
             settings: job.settings,
             retention_us: job.retention.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX)),
             max_services: job.max_services,
+            patterns: job.patterns,
             hop,
             scoring: job.scoring,
             pace,

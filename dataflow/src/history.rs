@@ -127,6 +127,7 @@ pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<
     });
     let job = Job {
         sources,
+        parser: job::parser(config)?.with_shapes(false),
         storage: None,
         retention: None,
         windows_file: None,

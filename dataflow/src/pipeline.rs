@@ -3,7 +3,9 @@
 //! ```text
 //!  coordinator ─ assignments ─▶ source ─▶ fold ─┬─▶ logs ─▶ lanes ────────────▶ log sinks (same worker)
 //!       │                                       ├─▶ reports ─▶ clock ─▶ ticks ──────────────┐
-//!       │                                       └─▶ partials ─▶ admit ─┬─▶ hourly ─────────┐│
+//!       │                                       ├─▶ gathered ─┬─▶ patterns ────────────────┐│
+//!       │                                       │             └─▶ breakdown ◀─┐            ││
+//!       │                                       └─▶ partials ─▶ admit ─┬─▶ hourly ─────────┤│
 //!       ├─ seeds ──────────────────────────────────────────▶           └─▶ window ─▶ detect ┴┴─▶ committer
 //!       │                                                                      │      └▶ score ┘
 //!       │                                                                      ├─▶ feature rows ▲ ─▶ training
@@ -22,18 +24,21 @@ use crate::models::{Scoring, loader, tapped};
 use crate::rows::{WindowsFile, rows_to};
 use crate::sources::{Assignment, Pace, Sources, source, wall_us};
 use smartlog_operators::admit::admit;
+use smartlog_operators::breakdown::{self, Gathered, breakdown};
 use smartlog_operators::clock::clock;
 use smartlog_operators::detect::{self, detect};
 use smartlog_operators::feature_rows::feature_rows;
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
 use smartlog_operators::parse::Parser;
-use smartlog_operators::record::{Epoch, Keyed, Tick};
+use smartlog_operators::patterns::{self, Mining, patterns};
+use smartlog_operators::record::{Change, Epoch, Keyed, Tick};
 use smartlog_operators::score::{ModelOrder, score};
 use smartlog_operators::stretch::Wants;
 use smartlog_operators::top_services::top_services;
 use smartlog_operators::window::{Windows, window};
 use smartlog_operators::window_rows::window_rows;
+use smartlog_schema::pattern::KnownShape;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,6 +60,7 @@ pub struct Blueprint {
     pub settings: detect::Settings,
     pub retention_us: Option<i64>,
     pub max_services: usize,
+    pub patterns: patterns::Settings,
     /// Seconds between window rows; `None`: no rows.
     pub hop: Option<i64>,
     /// `None`: nothing is scored.
@@ -74,6 +80,8 @@ pub struct Share {
     /// One lane per log sink.
     pub logs: OfWorker,
     pub models: Option<Receiver<ModelOrder>>,
+    /// Shapes that are stored.
+    pub shapes: Vec<KnownShape>,
     pub windows_file: Option<WindowsFile>,
 }
 
@@ -111,7 +119,7 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
         let reader = |waker| blueprint.sources.reader(waker);
         let assignments = know_clock(assignments.broadcast(), Rc::clone(&clock_us));
         let input = source(assignments, reader, pace.clone(), live, fail("reading"));
-        let Folded { partials, reports, logs } = fold(input, context);
+        let Folded { partials, reports, gathered, logs } = fold(input, context);
         if let Some(wants) = wants {
             logs_to(logs, share.logs, wants, Arc::clone(&blueprint.watermark_us));
         }
@@ -133,8 +141,14 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
             rows_to(rows, share.windows_file, fail("writing windows"));
         }
-        let detected =
-            detect(seconds.clone(), rolling.clone(), ticks.clone(), seeds, flow.broadcast(), settings);
+        let detected = detect(
+            seconds.clone(),
+            rolling.clone(),
+            ticks.clone(),
+            seeds.clone(),
+            flow.broadcast(),
+            settings,
+        );
         let detected = match &blueprint.scoring {
             None => detected,
             Some(scoring) => {
@@ -151,11 +165,34 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             }
         };
 
-        let changes = changes.concat(slots).concat(hours).concat(detected);
+        let inputs = MadeOf { gathered, seeds, detected, ticks: ticks.clone() };
+        let changes = changes.concat(slots).concat(hours).concat(made_of(inputs, blueprint, share.shapes));
         let took = blueprint.meters.tick.clone();
         let closed = move |epoch| took.observe(pace.since_end_of(epoch, wall_us()).as_secs_f64());
         committer(changes, reports, ticks, max_lateness, mailbox, closed);
     });
+}
+
+/// What [`made_of`] looks at.
+struct MadeOf<'scope> {
+    gathered: StreamVec<'scope, Epoch, Gathered>,
+    seeds: StreamVec<'scope, Epoch, Keyed>,
+    detected: StreamVec<'scope, Epoch, Change>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
+}
+
+/// What logs are made of: learns the patterns, and counts hosts and patterns beside what was detected.
+fn made_of<'scope>(
+    inputs: MadeOf<'scope>,
+    blueprint: &Blueprint,
+    shapes: Vec<KnownShape>,
+) -> StreamVec<'scope, Epoch, Change> {
+    let MadeOf { gathered, seeds, detected, ticks } = inputs;
+    let mining = Mining::new(blueprint.patterns, shapes);
+    let (learned, names) = patterns(gathered.clone(), mining, Arc::clone(&blueprint.meters.patterns));
+    let inputs = breakdown::Inputs { gathered, names: names.broadcast(), seeds };
+    let (limits, parts) = (breakdown::Limits::default(), Arc::clone(&blueprint.meters.parts));
+    breakdown(inputs, detected, ticks, limits, parts, |_, _| ()).concat(learned)
 }
 
 /// What is too old is judged by the stored clock from the first log on, in every process of a set.

@@ -182,11 +182,13 @@ fn admit_one(slots: &mut Slots, item: Keyed) -> (Keyed, Option<Change>) {
             }
             Admission::Full => (Keyed::Partial(Partial { service: OVERFLOW, ..partial }), None),
         },
+        // Counted by name, whoever holds a slot.
+        seed @ Keyed::SeedMinute { .. } => (seed, None),
         seed => {
             let second = match &seed {
                 Keyed::SeedSecond(partial) => partial.second,
                 Keyed::SeedDetector { state, .. } => Detector::last_seen_in(state).unwrap_or(i64::MIN),
-                Keyed::Partial(_) | Keyed::SeedEpisode(_) => i64::MIN,
+                Keyed::Partial(_) | Keyed::SeedEpisode(_) | Keyed::SeedMinute { .. } => i64::MIN,
             };
             slots.restore(seed.service().clone(), second);
             (seed, None)

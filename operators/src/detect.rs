@@ -260,7 +260,7 @@ impl Services {
                 let first = episode.key.first_raised_at;
                 self.services.entry(name).or_insert_with(|| Service::new(first)).published.push(*episode);
             }
-            Keyed::Partial(_) | Keyed::SeedSecond(_) => {}
+            Keyed::Partial(_) | Keyed::SeedSecond(_) | Keyed::SeedMinute { .. } => {}
         }
     }
 

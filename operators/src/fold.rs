@@ -4,15 +4,18 @@
 //! ```text
 //!                      ┌──▶ partials   one per (service, second) and epoch        ──▶ admit
 //!   Input ──▶ fold ────┼──▶ reports    one per partition and epoch                ──▶ clock
+//!                      ├──▶ gathered   counts by host and shape per (service, minute) and epoch ──▶ breakdown
 //!                      └──▶ logs       stretches per partition, dead letters inside ──▶ lanes, same worker
 //! ```
 
+use crate::breakdown::{Gathered, Gathering as Counts};
 use crate::clock::PartitionTime;
 use crate::parse::{Parser, Scratch};
 use crate::partials::Partials;
+use crate::patterns::Shaper;
 use crate::record::{Epoch, Input, Partial, Partition, Record, Records, Report};
 use crate::settings;
-use crate::stretch::{self, Gathering, MAX_STRETCH_BYTES, Stretch, Want, Wants, too_old_before};
+use crate::stretch::{self, Gathering, MAX_STRETCH_BYTES, Reading, Stretch, Want, Wants, too_old_before};
 use crate::sums::Sums;
 use smartlog_schema::commit::{Fingerprint, RetentionCut};
 use smartlog_schema::dead_letter::Reason;
@@ -67,9 +70,11 @@ struct PartitionState {
 pub struct Fold {
     context: Context,
     scratch: Scratch,
+    shaper: Shaper,
     wall_us: i64,
     partitions: Vec<PartitionState>,
     partials: Partials,
+    counts: Counts,
     /// Logs before this are too old.
     before_us: i64,
     full: Vec<Stretch>,
@@ -79,10 +84,12 @@ impl Fold {
     pub fn new(context: Context) -> Self {
         Fold {
             wall_us: context.wall_us,
+            shaper: context.parser.shaper(),
             context,
             scratch: Scratch::default(),
             partitions: Vec::new(),
             partials: Partials::default(),
+            counts: Counts::default(),
             before_us: i64::MIN,
             full: Vec::new(),
         }
@@ -156,19 +163,20 @@ impl Fold {
         let partition = &mut self.partitions[record.slot as usize];
         let (context, before_us) = (&self.context, self.before_us);
         let gathering = &mut partition.gathering;
-        let core = if gathering.keeps {
-            let (batch, scratch) = (&mut gathering.batch, &mut self.scratch);
-            let core = stretch::append(batch, record, &context.parser, self.wall_us, before_us, scratch);
+        let reading = Reading { parser: &context.parser, wall_us: self.wall_us, before_us };
+        let (scratch, shaper) = (&mut self.scratch, &mut self.shaper);
+        let counted = if gathering.keeps {
+            let counted = stretch::append(&mut gathering.batch, record, &reading, scratch, shaper);
             if gathering.batch.bytes() >= MAX_STRETCH_BYTES {
                 self.full.push(gathering.cut(before_us));
             }
-            core
+            counted
         } else {
             gathering.batch.next_offset = record.offset + 1;
-            stretch::count(record, &context.parser, self.wall_us, before_us, &mut self.scratch)
+            stretch::count(record, &reading, scratch, shaper)
         };
-        let log = match core {
-            Ok(log) => log,
+        let (log, counted) = match counted {
+            Ok(counted) => (counted.core, counted),
             Err(reject) => {
                 context.outcomes.dead_letters[reject.reason as usize].fetch_add(1, Ordering::Relaxed);
                 return false;
@@ -180,7 +188,22 @@ impl Fold {
         let service = self.partials.number(log.service);
         let sums = Sums::one(log.level.is_error(), i64::from(log.message_chars));
         self.partials.add(service, bucket_of(log.timestamp_us), sums);
+        if counted.shape != 0 {
+            self.counts.add(service, &counted);
+        }
         true
+    }
+
+    /// Whether what was folded should be sent before the epoch ends.
+    fn is_full(&self) -> bool {
+        self.partials.is_full() || self.counts.is_full()
+    }
+
+    /// What was folded since it was last taken.
+    fn take(&mut self) -> (Vec<Partial>, Vec<Gathered>) {
+        // Numbers of services hold until the sums are taken.
+        let gathered = self.counts.take(|service| self.partials.name(service));
+        (self.partials.take(), gathered)
     }
 
     fn publish_live_times(&self) {
@@ -248,10 +271,12 @@ fn settle(state: &mut PartitionState, context: &Context, wall_us: i64, exhausted
     state.time.settle(clock_us, wall_us, exhausted, &context.time)
 }
 
-/// The three streams that [`fold`] makes.
+/// The streams that [`fold`] makes.
 pub struct Folded<'scope> {
     pub partials: StreamVec<'scope, Epoch, Partial>,
     pub reports: StreamVec<'scope, Epoch, Report>,
+    /// Empty while shapes are off.
+    pub gathered: StreamVec<'scope, Epoch, Gathered>,
     pub logs: StreamVec<'scope, Epoch, Stretch>,
 }
 
@@ -262,33 +287,41 @@ pub fn fold<'scope>(input: StreamVec<'scope, Epoch, Input>, context: Context) ->
     let (partials_out, partials) = builder.new_output();
     let (reports_out, reports) = builder.new_output();
     let (logs_out, logs) = builder.new_output();
+    let (gathered_out, gathered) = builder.new_output();
     let mut partials_out = OutputBuilder::from(partials_out);
     let mut reports_out = OutputBuilder::from(reports_out);
     let mut logs_out = OutputBuilder::from(logs_out);
+    let mut gathered_out = OutputBuilder::from(gathered_out);
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut fold = Fold::new(context);
         // Sums of an epoch wait for its end under its capability.
-        let mut held: Option<Capability<Epoch>> = None;
+        let mut held: Option<[Capability<Epoch>; 2]> = None;
         move |_frontiers| {
             let mut partials_out = partials_out.activate();
             let mut reports_out = reports_out.activate();
             let mut logs_out = logs_out.activate();
+            let mut gathered_out = gathered_out.activate();
+            let mut send = |[partials_cap, gathered_cap]: &[Capability<Epoch>; 2], fold: &mut Fold| {
+                let (partials, gathered) = fold.take();
+                partials_out.session(partials_cap).give_iterator(partials.into_iter());
+                gathered_out.session(gathered_cap).give_iterator(gathered.into_iter());
+            };
             input.for_each(|cap, messages| {
                 for message in messages.drain(..) {
                     match message {
                         Input::Partitions(partitions) => fold.partitions(&partitions),
                         Input::Records(records) => {
                             fold.records(&*records);
-                            held = held.take().or_else(|| cap.retain_least(0));
+                            held = held.take().or_else(|| Some([cap.retain_least(0)?, cap.retain_least(3)?]));
                             let Some(held) = &held else { continue };
-                            if fold.partials.is_full() {
-                                partials_out.session(held).give_iterator(fold.partials.take().into_iter());
+                            if fold.is_full() {
+                                send(held, &mut fold);
                             }
                         }
                         Input::Close { partitions, wall_us } => {
                             if let Some(held) = held.take() {
-                                partials_out.session(&held).give_iterator(fold.partials.take().into_iter());
+                                send(&held, &mut fold);
                             }
                             reports_out
                                 .session(&cap)
@@ -303,5 +336,5 @@ pub fn fold<'scope>(input: StreamVec<'scope, Epoch, Input>, context: Context) ->
             });
         }
     });
-    Folded { partials, reports, logs }
+    Folded { partials, reports, gathered, logs }
 }

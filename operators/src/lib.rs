@@ -16,11 +16,13 @@
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
 //! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
 //! | [`patterns`] | messages → shapes → templates |
+//! | [`breakdown`] | what the logs of a service are made of, by host and by shape |
 //! | [`top_services`] | the open windows of the largest services, to be watched |
 //! | [`window_rows`] | final windows as rows |
 
 pub mod admit;
 pub mod baseline;
+pub mod breakdown;
 pub mod chance;
 pub mod clock;
 mod closed_ticks;

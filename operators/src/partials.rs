@@ -52,6 +52,11 @@ impl Partials {
         }
     }
 
+    /// The service of a number.
+    pub fn name(&self, service: Service) -> CompactString {
+        self.names[service as usize].clone()
+    }
+
     #[cold]
     fn intern(&mut self, service: &str) -> Service {
         let name = CompactString::new(service);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{Episode, EpisodeChange};
 use smartlog_schema::commit::{ClockState, Fingerprint, RetentionCut, Warmth};
 use smartlog_schema::model::{ModelSwap, WindowScore};
+use smartlog_schema::pattern::PatternChanges;
 use smartlog_schema::position::TopicPartition;
 use std::rc::Rc;
 
@@ -130,8 +131,17 @@ impl Tick {
 pub enum Keyed {
     Partial(Partial),
     SeedSecond(Partial),
-    SeedDetector { service: CompactString, state: Vec<u8> },
+    SeedDetector {
+        service: CompactString,
+        state: Vec<u8>,
+    },
     SeedEpisode(Box<Episode>),
+    /// The counts by part of a minute, see [`crate::breakdown`].
+    SeedMinute {
+        service: CompactString,
+        minute: i64,
+        state: Vec<u8>,
+    },
 }
 
 impl Keyed {
@@ -144,7 +154,7 @@ impl Keyed {
     pub fn service(&self) -> &CompactString {
         match self {
             Keyed::Partial(partial) | Keyed::SeedSecond(partial) => &partial.service,
-            Keyed::SeedDetector { service, .. } => service,
+            Keyed::SeedDetector { service, .. } | Keyed::SeedMinute { service, .. } => service,
             Keyed::SeedEpisode(episode) => episode.key.service.as_ref().unwrap_or(&WHOLE_STREAM),
         }
     }
@@ -164,6 +174,14 @@ pub enum Change {
     Detector {
         service: CompactString,
         state: Option<Vec<u8>>,
+    },
+    /// What became of the patterns.
+    Patterns(Box<PatternChanges>),
+    /// The counts by part of a minute.
+    Minute {
+        service: CompactString,
+        minute: i64,
+        state: Vec<u8>,
     },
     /// What a baseline that warms up knows by now.
     Warmth(Warmth),

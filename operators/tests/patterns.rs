@@ -5,10 +5,13 @@ mod accuracy;
 #[path = "patterns_support/streams.rs"]
 mod streams;
 
+use compact_str::CompactString;
 use rand::seq::SliceRandom as _;
-use smartlog_operators::patterns::{Miner, Pattern, PatternId, Settings, Shape};
+use smartlog_operators::breakdown::{Counts, Gathered, Tally};
+use smartlog_operators::patterns::{Miner, Mining, Pattern, PatternId, Settings, Shape, exemplar};
 use smartlog_schema::level::Level;
-use std::collections::HashMap;
+use smartlog_schema::pattern::{KnownShape, OTHER_SHAPE, PatternChanges};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use streams::{Message, random};
 
 fn mined(messages: &[Message], settings: Settings) -> Miner {
@@ -409,4 +412,119 @@ fn real_logs_are_grouped_as_people_grouped_them() {
     assert_eq!(all.len(), 8);
     assert!(average >= 0.97, "grouping accuracy fell to {average:.4}");
     assert!(all.iter().all(|&one| one >= 0.90), "grouping accuracy of one set fell: {all:?}");
+}
+
+/// Tables, kept as the stores keep them.
+#[derive(Default)]
+struct Tables {
+    /// By shape: its pattern, the pattern's text, an example.
+    shapes: BTreeMap<i64, (i64, String, String)>,
+    /// Logs by shape and service.
+    counts: BTreeMap<(i64, CompactString), i64>,
+}
+
+impl Tables {
+    fn apply(&mut self, mut changes: PatternChanges) {
+        changes.consolidate();
+        for (shape, into) in changes.forgotten {
+            self.shapes.remove(&shape);
+            for ((_, service), logs) in
+                self.counts.extract_if(.., |key, _| key.0 == shape).collect::<Vec<_>>()
+            {
+                *self.counts.entry((into, service)).or_default() += logs;
+            }
+        }
+        for row in changes.shapes {
+            let known = self.shapes.remove(&row.shape).map(|(.., example)| example);
+            let example = row.example.or(known).expect("a new shape has an example");
+            self.shapes.insert(row.shape, (row.template_id, row.template, example));
+        }
+        for row in changes.counts {
+            *self.counts.entry((row.shape, row.service)).or_default() += row.logs;
+        }
+    }
+
+    fn known(&self) -> Vec<KnownShape> {
+        let known = |(&shape, (template_id, template, example)): (&i64, &(i64, String, String))| KnownShape {
+            shape,
+            template_id: *template_id,
+            template: template.clone(),
+            example: example.clone(),
+            last_us: 0,
+            services: self.counts.keys().filter(|key| key.0 == shape).map(|key| key.1.clone()).collect(),
+        };
+        self.shapes.iter().map(known).collect()
+    }
+}
+
+/// What workers gather of `messages` in one epoch; `told`: of which shapes they told a message.
+fn gathered(messages: &[Message], told: &mut HashSet<u64>) -> Gathered {
+    let mut shape = Shape::default();
+    let (mut shapes, mut new) = (Vec::new(), Vec::new());
+    for message in messages {
+        let hash = shape.read(&message.text);
+        let counts = Counts { logs: 1, errors: u64::from(message.level.is_error()) };
+        shapes.push((hash, Tally { counts, first_us: message.at_us, last_us: message.at_us }));
+        if told.insert(hash) {
+            new.push((hash, exemplar(&message.text).to_owned()));
+        }
+    }
+    Gathered { service: "a".into(), minute: 0, hosts: Vec::new(), shapes, messages: new }
+}
+
+#[test]
+fn stored_counts_are_all_logs_whatever_is_forgotten_merged_or_restarted() {
+    for seed in 0..4 {
+        for max_patterns in [1, 7, 40, 1_000] {
+            let settings = Settings { max_patterns };
+            let messages = streams::messages(&mut random(seed), 6_000);
+            let (mut tables, mut mining) = (Tables::default(), Mining::new(settings, Vec::new()));
+            let (mut told, mut waiting) = (HashSet::new(), PatternChanges::default());
+            for (epoch, piece) in messages.chunks(113).enumerate() {
+                waiting.merge(mining.take(vec![gathered(piece, &mut told)]).0);
+                if epoch % 3 == 2 {
+                    tables.apply(std::mem::take(&mut waiting));
+                    let logs = tables.counts.values().sum::<i64>() as usize;
+                    assert_eq!(
+                        logs,
+                        messages.len().min(113 * (epoch + 1)),
+                        "seed {seed}, {max_patterns} patterns"
+                    );
+                    let has_row = |shape: &i64| *shape == OTHER_SHAPE || tables.shapes.contains_key(shape);
+                    assert!(
+                        tables.counts.keys().all(|(shape, _)| has_row(shape)),
+                        "counts of a forgotten shape"
+                    );
+                    let limit = max_patterns * 8 + 64;
+                    assert!(tables.shapes.len() <= limit, "{} shapes", tables.shapes.len());
+                }
+                if epoch % 12 == 11 {
+                    // Killed: what was not applied is read again.
+                    mining = Mining::new(settings, tables.known());
+                    told.clear();
+                }
+            }
+            if max_patterns == 1_000 {
+                tables.apply(waiting);
+                let whole = mined(&messages, Settings::default());
+                for (shape, (id, ..)) in &tables.shapes {
+                    assert_eq!(
+                        whole.pattern_of(shape.cast_unsigned()).map(|id| id.0.cast_signed()),
+                        Some(*id)
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_exemplar_has_the_shape_of_its_message() {
+    let long = format!("value {} and more", "x1 ".repeat(3_000));
+    let cut = format!("{} é{}", "word ".repeat(818), "é".repeat(500));
+    for message in ["", "  \n", "\n\n a b 7 \r\n at x", "plain", &long, &cut, "a\u{7f} b"] {
+        let mut shape = Shape::default();
+        assert_eq!(shape.read(exemplar(message)), shape.read(message), "{message:?}");
+        assert!(exemplar(message).len() < 4_200);
+    }
 }

@@ -14,10 +14,12 @@ use compact_str::CompactString;
 use oracle::life;
 use oracle::naive::{self, Count, Kind, Seconds, State};
 use oracle::product::{Closed, Run, Store};
-use oracle::script::{Input, Random, Shape, input, service_name};
+use oracle::script::{Input, Random, Shape, host_name, input, message, service_name};
 use oracle::settings::{Settings, defaults, dense};
 use proptest::prelude::*;
+use smartlog_operators::breakdown::{KEPT, Parts};
 use smartlog_operators::feature_rows::FeatureRow;
+use smartlog_operators::patterns::{self, PatternId};
 use smartlog_operators::sums::Sums;
 use smartlog_schema::anomaly::{AnomalyType, Episode, Status};
 use std::collections::BTreeMap;
@@ -325,6 +327,8 @@ fn check(shape: &Shape, settings: &Settings, workers: &[usize]) {
         check_training(&expected, &story);
     }
     check_rolling(&expected, &story);
+    check_breakdown(&input, &story);
+    check_patterns(&input, &story);
     check_episodes(&expected, &story, settings);
     life::check(&story.store.log);
 }
@@ -364,6 +368,68 @@ fn services_without_a_slot_are_counted_together() {
             story.store.hours.keys().map(|(name, _)| name.as_str()).collect();
         assert!(names.contains("__overflow__"), "{names:?}");
     }
+}
+
+/// By service and minute: logs and errors by host and by message.
+type Minutes = BTreeMap<(String, i64), BTreeMap<String, (u64, u64)>>;
+
+/// The counts by host and shape that are stored in the end against a recount of the logs.
+fn check_breakdown(input: &Input, story: &Story) {
+    let kept_from = story.closed[story.closed.len() - 1].final_through() - KEPT;
+    let mut shape = patterns::Shape::default();
+    let mut wanted = Minutes::new();
+    for log in input.logs() {
+        let minute = log.second().div_euclid(60) * 60;
+        if minute < kept_from {
+            continue;
+        }
+        let parts = [Some(shape.read(&message(log.chars)).to_string()), log.host.map(host_name)];
+        for name in [service_name(log.service).as_str(), WHOLE] {
+            let counts = wanted.entry((name.to_owned(), minute)).or_default();
+            for part in parts.iter().flatten() {
+                let count = counts.entry(part.clone()).or_default();
+                *count = (count.0 + 1, count.1 + u64::from(log.error));
+            }
+        }
+    }
+    let stored = story.store.breakdown();
+    for ((service, minute), wanted) in &wanted {
+        let Parts { hosts, shapes, other_hosts, other_shapes } = stored.parts(service, *minute, minute + 60);
+        let hosts = hosts.iter().map(|(host, counts)| (host.to_string(), (counts.logs, counts.errors)));
+        let shapes = shapes.iter().map(|(shape, counts)| (shape.to_string(), (counts.logs, counts.errors)));
+        let found: BTreeMap<_, _> = hosts.chain(shapes).collect();
+        assert_eq!(&found, wanted, "{service:?} in the minute from {minute}");
+        assert_eq!((other_hosts.logs, other_shapes.logs), (0, 0), "nothing is beyond the limits");
+    }
+    let parts: usize = wanted.values().map(BTreeMap::len).sum();
+    assert_eq!(stored.len(), parts, "what is older is forgotten");
+}
+
+/// The stored patterns against a recount of the logs, and against what one miner makes of all messages at once.
+fn check_patterns(input: &Input, story: &Story) {
+    let mut shape = patterns::Shape::default();
+    let mut miner = patterns::Miner::new(patterns::Settings::default());
+    let mut wanted: BTreeMap<(i64, String), (i64, i64, i64, i64)> = BTreeMap::new();
+    for log in input.logs() {
+        let message = message(log.chars);
+        miner.observe(&message, log.us, None);
+        let key = (shape.read(&message).cast_signed(), service_name(log.service));
+        let count = wanted.entry(key).or_insert((0, 0, log.us, log.us));
+        let errors = count.1 + i64::from(log.error);
+        *count = (count.0 + 1, errors, count.2.min(log.us), count.3.max(log.us));
+    }
+    miner.settle();
+    let found =
+        story.store.patterns.iter().map(|((shape, service), count)| ((*shape, service.to_string()), *count));
+    assert_eq!(found.collect::<BTreeMap<_, _>>(), wanted, "logs by shape and service");
+    let templates: BTreeMap<i64, String> =
+        miner.patterns().into_iter().map(|pattern| (pattern.id.0.cast_signed(), pattern.template)).collect();
+    for (shape, (id, template, example)) in &story.store.shapes {
+        assert_eq!(miner.pattern_of(shape.cast_unsigned()), Some(PatternId(id.cast_unsigned())));
+        assert_eq!(Some(template), templates.get(id), "what the pattern of {example:?} reads");
+    }
+    let shapes = wanted.keys().map(|(shape, _)| shape).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(story.store.shapes.len(), shapes.len(), "every shape belongs to a pattern");
 }
 
 fn workers() -> impl Strategy<Value = Vec<usize>> {

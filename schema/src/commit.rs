@@ -7,6 +7,7 @@
 
 use crate::anomaly::{Episode, EpisodeChange};
 use crate::model::{ModelSwap, WindowScore};
+use crate::pattern::{KnownShape, PatternChanges};
 use crate::position::{Positions, TopicPartition};
 use crate::sums::Sums;
 use compact_str::CompactString;
@@ -85,6 +86,12 @@ pub struct EpochCommit {
     /// Detector state per service as opaque bytes; `None`: the service gave up its slot. Empty: it holds a slot and
     /// has no state yet.
     pub detectors: Vec<(CompactString, Option<Vec<u8>>)>,
+    /// Counts by host and shape as opaque bytes, per service and minute (epoch seconds of its begin).
+    pub minutes: Vec<(CompactString, i64, Vec<u8>)>,
+    /// Those of minutes that begin before this are no longer needed.
+    pub forget_minutes_before: i64,
+    /// What became of the patterns.
+    pub patterns: PatternChanges,
     /// What became known of baselines that warm up. For services that hold a slot.
     pub warmth: Vec<Warmth>,
     pub episodes: Vec<EpisodeChange>,
@@ -106,6 +113,9 @@ impl EpochCommit {
         self.seconds.extend(later.seconds);
         self.hourly.extend(later.hourly);
         self.detectors.extend(later.detectors);
+        self.minutes.extend(later.minutes);
+        self.forget_minutes_before = later.forget_minutes_before;
+        self.patterns.merge(later.patterns);
         self.warmth.extend(later.warmth);
         self.episodes.extend(later.episodes);
         self.scores.extend(later.scores);
@@ -135,6 +145,15 @@ impl EpochCommit {
         let newest: BTreeMap<_, _> = self.detectors.drain(..).collect();
         self.detectors = newest.into_iter().collect();
 
+        self.patterns.consolidate();
+
+        let keep = self.forget_minutes_before;
+        let young = self.minutes.drain(..).filter(|(_, minute, _)| *minute >= keep);
+        let newest: BTreeMap<_, _> =
+            young.map(|(service, minute, state)| ((service, minute), state)).collect();
+        self.minutes =
+            newest.into_iter().map(|((service, minute), state)| (service, minute, state)).collect();
+
         let newest: BTreeMap<_, _> =
             self.warmth.drain(..).map(|warmth| (warmth.service.clone(), warmth)).collect();
         self.warmth = newest.into_values().collect();
@@ -159,6 +178,8 @@ impl EpochCommit {
         (self.seconds.len() + self.hourly.len() + self.cuts.len()) * 64
             + self.episodes.len() * 1024
             + detectors
+            + self.patterns.bytes()
+            + self.minutes.iter().map(|(_, _, state)| state.len() + 64).sum::<usize>()
             + self.scores.len() * 128
     }
 
@@ -168,6 +189,8 @@ impl EpochCommit {
             && self.seconds.is_empty()
             && self.hourly.is_empty()
             && self.detectors.is_empty()
+            && self.minutes.is_empty()
+            && self.patterns.is_empty()
             && self.episodes.is_empty()
             && self.scores.is_empty()
             && self.models.is_empty()
@@ -184,6 +207,10 @@ pub struct Snapshot {
     pub clock: Option<ClockState>,
     pub seconds: Vec<(CompactString, i64, Sums)>,
     pub detectors: Vec<(CompactString, Vec<u8>)>,
+    /// Counts by host and shape, per service and minute.
+    pub minutes: Vec<(CompactString, i64, Vec<u8>)>,
+    /// Every shape that is remembered.
+    pub shapes: Vec<KnownShape>,
     /// Episodes that are not closed, and closed ones that late data can still change.
     pub episodes: Vec<Episode>,
     /// The model in force of each role.

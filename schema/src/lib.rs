@@ -23,6 +23,7 @@ pub mod level;
 pub mod live;
 pub mod log;
 pub mod model;
+pub mod pattern;
 pub mod position;
 pub mod ssl;
 pub mod sums;

@@ -5,9 +5,10 @@ use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey};
 use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, RetentionCut, Warmth};
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::model::{ModelSwap, WindowScore};
+use smartlog_schema::pattern::PatternChanges;
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
-use smartlog_schema::window::{HOUR, floor_to};
+use smartlog_schema::window::{HOUR, MINUTE, floor_to};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -23,6 +24,8 @@ pub(crate) struct Held {
     pub positions: Positions,
     /// Seconds before this one are already deleted.
     pub forgotten_before: i64,
+    /// Minutes that begin before this one are already deleted.
+    pub forgotten_minutes_before: i64,
 }
 
 /// A position that moves.
@@ -50,6 +53,9 @@ pub(crate) struct StatePlan {
     pub forget_seconds_before: Option<i64>,
     pub hourly: Vec<HourlyDelta>,
     pub detectors: Vec<(compact_str::CompactString, Option<Vec<u8>>)>,
+    pub minutes: Vec<(compact_str::CompactString, i64, Vec<u8>)>,
+    pub forget_minutes_before: Option<i64>,
+    pub patterns: PatternChanges,
     pub warmth: Vec<Warmth>,
     pub changes: Vec<EpisodeChange>,
     pub scores: Vec<WindowScore>,
@@ -67,6 +73,8 @@ impl StatePlan {
         after.event_seq += commit.episodes.len() as i64;
         after.positions.extend(moves.iter().map(|m| (m.partition.clone(), m.next)));
         after.forgotten_before = before.forgotten_before.max(commit.forget_seconds_before);
+        after.forgotten_minutes_before =
+            before.forgotten_minutes_before.max(floor_to(commit.forget_minutes_before, MINUTE));
         StatePlan {
             epoch: i64::try_from(commit.epoch).unwrap_or(i64::MAX),
             clock: commit.clock,
@@ -81,6 +89,10 @@ impl StatePlan {
                 .then_some(after.forgotten_before),
             hourly: commit.hourly,
             detectors: commit.detectors,
+            minutes: commit.minutes,
+            patterns: commit.patterns,
+            forget_minutes_before: (after.forgotten_minutes_before > before.forgotten_minutes_before)
+                .then_some(after.forgotten_minutes_before),
             warmth: commit.warmth,
             changes: commit.episodes,
             scores: commit.scores,

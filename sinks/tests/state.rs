@@ -8,6 +8,7 @@ use smartlog_schema::anomaly::{
 };
 use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, Snapshot, Warmth};
 use smartlog_schema::model::{ModelSwap, Role, WindowScore};
+use smartlog_schema::pattern::{KnownShape, OTHER_SHAPE, PatternChanges, PatternCount, PatternShape};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
 use smartlog_sinks::{CancellationToken, Health, SinkError, State};
@@ -32,6 +33,8 @@ smartlog_test_services::on_both_stores!(
     migrating_twice_is_harmless,
     a_commit_before_opening_is_refused,
     the_highest_score_of_a_minute_is_kept,
+    minutes_are_replaced_and_forgotten,
+    patterns_are_counted_moved_and_forgotten,
     the_newest_model_of_each_role_is_in_force,
 );
 
@@ -464,6 +467,79 @@ async fn the_highest_score_of_a_minute_is_kept(bench: Bench) {
     assert_eq!((rows.len(), rows[0][0].as_deref()), (1, Some("2")), "{rows:?}");
     assert_eq!(smartlog_sinks::expire(&bench.config, (T0 + 60) * US).await.expect("expires"), 3);
     assert_eq!(bench.number("SELECT count(*) FROM window_scores").await, 1);
+    bench.drop_it().await;
+}
+
+async fn minutes_are_replaced_and_forgotten(bench: Bench) {
+    let mut store = bench.state();
+    store.open().await.expect("opens");
+    let of = |service: &str, minute: i64, counts: &[u8]| (service.into(), minute, counts.to_vec());
+    let minutes = vec![of("", T0, &[1]), of("a", T0, &[0, 255]), of("a", T0 + 60, &[2]), of("a", T0, &[3])];
+    store.commit(&EpochCommit { minutes, ..commit(T0) }).await.expect("commits");
+    let minutes = vec![of("a", T0 + 60, &[4]), of("a", T0, &[5])];
+    let forget = EpochCommit { minutes, forget_minutes_before: T0 + 60, ..commit(T0) };
+    store.commit(&forget).await.expect("commits");
+    drop(store);
+    assert_eq!(bench.state().open().await.expect("opens").minutes, [of("a", T0 + 60, &[4])]);
+    bench.drop_it().await;
+}
+
+async fn patterns_are_counted_moved_and_forgotten(bench: Bench) {
+    let shape = |shape: i64, template: &str, example: Option<&str>| PatternShape {
+        shape,
+        template_id: shape / 10,
+        template: template.into(),
+        example: example.map(str::to_owned),
+    };
+    let count = |shape: i64, service: &str, logs: i64, at: i64| PatternCount {
+        shape,
+        service: service.into(),
+        logs,
+        errors: logs / 2,
+        first_us: at,
+        last_us: at + logs,
+    };
+    let odd = "naïve '\\ <*>";
+    let mut store = bench.state();
+    store.open().await.expect("opens");
+    let first = PatternChanges {
+        forgotten: vec![],
+        shapes: vec![
+            shape(i64::MIN, odd, Some(odd)),
+            shape(10, "a <*>", Some("a 1")),
+            shape(11, "b", Some("b")),
+        ],
+        counts: vec![
+            count(10, "x", 4, 100),
+            count(10, "y", 1, 50),
+            count(11, "x", 2, 10),
+            count(i64::MIN, "x", 1, 7),
+        ],
+    };
+    store.commit(&EpochCommit { patterns: first, ..commit(T0) }).await.expect("commits");
+    let second = PatternChanges {
+        forgotten: vec![(11, 10), (i64::MIN, OTHER_SHAPE)],
+        shapes: vec![shape(10, "<*> 1", None)],
+        counts: vec![count(10, "x", 8, 90), count(OTHER_SHAPE, "x", 2, 1)],
+    };
+    store.commit(&EpochCommit { patterns: second, ..commit(T0) }).await.expect("commits");
+    drop(store);
+    let known = bench.state().open().await.expect("opens").shapes;
+    let wanted = KnownShape {
+        shape: 10,
+        template_id: 1,
+        template: "<*> 1".into(),
+        example: "a 1".into(),
+        last_us: 104,
+        services: vec!["x".into(), "y".into()],
+    };
+    assert_eq!(known, [wanted]);
+    let counts = bench
+        .query("SELECT CAST(shape AS TEXT), service, CAST(log_count AS TEXT), CAST(error_count AS TEXT) FROM pattern_counts ORDER BY shape, service")
+        .await;
+    let row = |cells: [&str; 4]| cells.map(|cell| Some(cell.to_owned()));
+    let wanted = [row(["0", "x", "3", "1"]), row(["10", "x", "14", "7"]), row(["10", "y", "1", "0"])];
+    assert_eq!(counts, wanted);
     bench.drop_it().await;
 }
 

@@ -42,6 +42,7 @@ pub fn judge_all(store: &mut Store, topics: &[&Topic], mut each: impl FnMut(&Log
         judge_positions(store, topic);
     }
     assert_eq!(stored_hours(store), totals.hours, "hourly_metrics are not the recount");
+    judge_patterns(store);
     judge_episodes(store);
     totals
 }
@@ -202,6 +203,28 @@ fn judge_positions(store: &mut Store, topic: &Topic) {
             .collect();
         assert_eq!(stored, ends, "positions of {sink} are not the ends of {}", topic.name);
     }
+}
+
+/// The counts of all patterns are all logs, by shape and service; every log leads to a template.
+fn judge_patterns(store: &mut Store) {
+    let sums = "select sum(log_count), sum(error_count) from";
+    let (patterns, hours) =
+        (store.rows(&format!("{sums} pattern_counts")), store.rows(&format!("{sums} hourly_metrics")));
+    assert_eq!(patterns, hours, "the logs of all patterns are not all logs");
+    let logs = "select shape, service, count(*) as n, sum(case when level in ('ERROR', 'FATAL') then 1 else 0 end), \
+                min(timestamp), max(timestamp) from logs group by shape, service";
+    let counts = "select shape, service, log_count, error_count, first_seen, last_seen from pattern_counts";
+    for (these, those) in [(logs, counts), (counts, logs)] {
+        let differ = store.rows(&format!("select * from ({these} except {those}) t"));
+        assert!(differ.is_empty(), "logs by shape and service are not those of the patterns: {differ:?}");
+    }
+    let lost = "select count(*) from logs where not exists (select 1 from patterns where patterns.shape = logs.shape)";
+    assert_eq!(store.number(lost), 0, "logs without a template");
+}
+
+/// Each shape with its template.
+pub fn templates(store: &mut Store) -> Vec<Vec<Cell>> {
+    store.rows("select shape, template_id, template from patterns order by shape")
 }
 
 /// No episode twice, every change told once and in order, and the hours count the episodes that began in them.

@@ -1,5 +1,6 @@
 //! `GET /api/v1/logs`: raw logs of a time range, newest first.
 
+use super::patterns::id_of;
 use super::{Answer, Call, JSON, RAW_COMPLETE_SQL, Route, SERVICE, SINCE, UNTIL, encode, schema_of};
 use crate::listing::{Count, Frame, Listed, Listing};
 use crate::paging::{CURSOR, KeyKind, Order, PAGE, PER_PAGE};
@@ -58,9 +59,9 @@ const HOST: Param = Param {
 };
 const TEMPLATE: Param = Param {
     name: "template",
-    kind: Kind::Integer { min: 0, max: i64::MAX, default: None },
-    about: "Only messages of this template; `/api/v1/patterns` lists them",
-    example: "17",
+    kind: Kind::Text { max_chars: 16 },
+    about: "Only messages of the template with this id; `/api/v1/patterns` lists them",
+    example: "5b0a41c1e2d3f405",
 };
 const SORT: Param = Param {
     name: "sort",
@@ -90,8 +91,9 @@ struct Log {
     message: Option<String>,
     #[schema(value_type = Option<serde_json::Value>)]
     metadata: Option<Box<RawValue>>,
-    /// The template of the message, see `/api/v1/patterns`; null where none is known.
-    template: Option<i64>,
+    /// The id of the message's template, see `/api/v1/patterns`; null where none is known.
+    #[schema(example = "5b0a41c1e2d3f405")]
+    template: Option<String>,
 }
 
 /// A page of logs.
@@ -103,6 +105,7 @@ struct LogPage {
 }
 
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
+    template(&call)?;
     let descending = call.params.choice(&SORT) == "-timestamp";
     let listing = Listing {
         table: "logs",
@@ -119,6 +122,18 @@ async fn list(call: Call) -> Result<Vec<u8>, Problem> {
     encode(&LogPage { logs: rows, frame })
 }
 
+/// The template that is asked for, as it is stored.
+fn template(call: &Call) -> Result<Option<i64>, Problem> {
+    let Some(id) = call.params.text(&TEMPLATE) else { return Ok(None) };
+    match u64::from_str_radix(id, 16) {
+        Ok(stored) => Ok(Some(stored.cast_signed())),
+        Err(_) => {
+            let detail = format!("template must be an id of 1 to 16 hexadecimal digits, found \"{id}\"");
+            Err(Problem::invalid(TEMPLATE.name, detail))
+        }
+    }
+}
+
 fn filter(call: &Call, sql: &mut Sql) {
     let params = &call.params;
     let (since, until) = (params.time(&SINCE), params.time(&UNTIL));
@@ -128,7 +143,7 @@ fn filter(call: &Call, sql: &mut Sql) {
         .and("service =", params.text(&SERVICE).map(|service| Arg::Text(service.into())))
         .and("host =", params.text(&HOST).map(|host| Arg::Text(host.into())))
         .one_of("level", params.words(&LEVEL));
-    if let Some(template) = params.integer(&TEMPLATE) {
+    if let Ok(Some(template)) = template(call) {
         sql.push(" and shape in (select shape from patterns where template_id = ").arg(Arg::Int(template));
         sql.push(")");
     }
@@ -146,7 +161,7 @@ fn log(row: &Row) -> Result<Log, StoreError> {
         host: row.get(4)?,
         message: row.get(5)?,
         metadata: row.get(6)?,
-        template: row.get(7)?,
+        template: row.get::<Option<i64>>(7)?.map(id_of),
     })
 }
 
@@ -154,7 +169,8 @@ fn example() -> serde_json::Value {
     serde_json::json!({
         "logs": [{"id": 9, "timestamp": "2026-01-15T10:30:00Z", "level": "ERROR", "service": "payment-service",
                   "host": "server-01", "message": "Database connection timeout",
-                  "metadata": {"request_id": "abc-123", "user_id": "user-456", "duration_ms": 5000}, "template": 17}],
+                  "metadata": {"request_id": "abc-123", "user_id": "user-456", "duration_ms": 5000},
+                  "template": "5b0a41c1e2d3f405"}],
         "total": 1, "total_is_exact": true, "page": 1, "per_page": 50, "next_cursor": null,
         "clock": "2026-01-15T10:30:05Z", "complete_through": "2026-01-15T10:30:00Z"
     })

@@ -234,18 +234,16 @@ impl Bench {
     /// `count` templates of two shapes each, `template N` seen N times; shape of log `i` is `i` modulo 60.
     pub async fn seed_patterns(&self, count: i64) {
         let mut sql = String::from(
-            "insert into patterns (shape, template_id, template, first_seen, last_seen, log_count) values ",
+            "insert into pattern_counts (shape, service, first_seen, last_seen, log_count) values ",
         );
+        let mut shapes = String::from("insert into patterns (shape, template_id, template) values ");
         for shape in 0..2 * count {
             let (first, last) = (self.at(CLOCK_US - HOUR), self.at(CLOCK_US - (shape / 4) * MINUTE));
-            let _ = write!(
-                sql,
-                "({shape}, {}, 'template {}', {first}, {last}, {}),",
-                shape / 2,
-                shape / 2,
-                shape / 2
-            );
+            let template = shape / 2;
+            let _ = write!(sql, "({shape}, 'service-{}', {first}, {last}, {template}),", shape % 3);
+            let _ = write!(shapes, "({shape}, {template}, 'template {template}'),");
         }
+        self.execute(shapes.trim_end_matches(',')).await;
         self.execute(sql.trim_end_matches(',')).await;
         self.execute("update logs set shape = kafka_offset % 60").await;
     }

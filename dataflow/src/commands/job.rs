@@ -58,6 +58,7 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>, kept: Kept) -> any
         max_in_flight_bytes: bytes(config.engine.max_in_flight_bytes),
         max_waiting_bytes: bytes(config.engine.max_waiting_bytes),
         max_services: config.engine.max_services.get(),
+        patterns: config.patterns.settings(),
         metrics_services: config.metrics.services,
     })
 }
@@ -98,7 +99,7 @@ pub fn parser(config: &Config) -> anyhow::Result<Parser> {
         max_metadata_bytes: bytes(config.parse.max_metadata_bytes),
         max_future_skew_us: i64::try_from(config.time.max_future_skew.as_micros()).unwrap_or(i64::MAX),
     };
-    Ok(Parser::new(mapping, limits))
+    Ok(Parser::new(mapping, limits).with_shapes(config.patterns.enabled))
 }
 
 fn whole_seconds(duration: Duration) -> i64 {

@@ -9,6 +9,7 @@ pub mod health;
 pub mod job;
 mod migrate;
 mod models;
+mod patterns;
 pub mod run;
 pub mod sinks;
 mod supervise;
@@ -31,6 +32,7 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
         Command::Run => run::run(&config),
         Command::Api(args) => args.action.as_ref().map_or_else(|| api::run(&config), api::token),
         Command::Analyze(args) => analyze::run(&config, args.inputs),
+        Command::Patterns(args) => patterns::run(&config, &args),
         Command::Generate => generate::run(&config),
         Command::Health(args) => health::run(&config, args.role),
         Command::Top(args) => crate::top::run(&config, args.once),

@@ -11,8 +11,9 @@ use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use smartlog_operators::parse::{Parser, Scratch};
-use smartlog_operators::record::{Record, Records};
-use smartlog_operators::stretch::{MAX_STRETCH_BYTES, append};
+use smartlog_operators::patterns::Shaper;
+use smartlog_operators::record::Records;
+use smartlog_operators::stretch::{MAX_STRETCH_BYTES, Reading, append};
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::position::TopicPartition;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub(super) struct Follower {
     parser: Arc<Parser>,
     front: Arc<Front>,
     scratch: Scratch,
+    shaper: Shaper,
     slots: Vec<Slot>,
 }
 
@@ -57,6 +59,7 @@ impl Follower {
             queue: Queue::of(Arc::clone(&client))?,
             client,
             settings,
+            shaper: parser.shaper(),
             parser,
             front,
             scratch: Scratch::default(),
@@ -151,7 +154,9 @@ impl Follower {
             if slot != record.slot || record.offset >= cut.1 {
                 (slot, cut) = (record.slot, self.front.cut_at(&state.batch.source, record.offset));
             }
-            state.append(&record, &self.parser, wall_us, cut.0, &mut self.scratch);
+            let reading = Reading { parser: &self.parser, wall_us, before_us: cut.0 };
+            // What the record became is in the batch, whichever it is.
+            let _ = append(&mut state.batch, &record, &reading, &mut self.scratch, &mut self.shaper);
         }
     }
 
@@ -192,18 +197,6 @@ impl Slot {
 
     fn reach(&mut self, offset: i64) {
         self.batch.next_offset = self.batch.next_offset.max(offset);
-    }
-
-    fn append(
-        &mut self,
-        record: &Record<'_>,
-        parser: &Parser,
-        wall_us: i64,
-        before_us: i64,
-        scratch: &mut Scratch,
-    ) {
-        // What the record became is in the batch, whichever it is.
-        let _ = append(&mut self.batch, record, parser, wall_us, before_us, scratch);
     }
 
     /// What was read; the next batch begins where it ends.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
+use smartlog_operators::breakdown;
 use smartlog_operators::sums::Sums;
 use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::position::TopicPartition;
@@ -135,6 +136,20 @@ impl Pipeline {
             "waiting_limit_bytes",
             "Size at which partitions that run ahead pause",
             pace.max_waiting_bytes as f64,
+        )?;
+        let patterns = &self.gauges.meters.patterns;
+        page.gauge("patterns", "Patterns that are remembered", size(&patterns.patterns))?;
+        page.gauge("pattern_shapes", "Shapes of messages that they are made of", size(&patterns.shapes))?;
+        page.gauge("patterns_limit", "Patterns that may be; more are other", size(&patterns.limit))?;
+        page.gauge(
+            "breakdown_parts",
+            "Hosts and shapes of messages counted by name, of all services and minutes",
+            size(&self.gauges.meters.parts),
+        )?;
+        page.gauge(
+            "breakdown_limit_parts",
+            "As many as a worker counts by name; further ones count as other",
+            breakdown::Limits::default().parts as f64,
         )?;
         page.gauge(
             "pending_commit_bytes",

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 /// Bytes per chunk; a line longer than this makes its chunk longer.
@@ -158,6 +159,28 @@ pub fn open(path: &Path) -> anyhow::Result<Box<dyn Read + Send>> {
     }
 }
 
+/// Gives every line of a file to `each`. A thread reads ahead.
+///
+/// # Errors
+/// When the file cannot be read, and those of `each`.
+pub fn for_each_line(path: &Path, mut each: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let (sender, chunks) = sync_channel(CHUNKS_AHEAD);
+    let name = path.to_owned();
+    let waker: Waker = Arc::new(|| {});
+    std::thread::Builder::new().name("read-lines".into()).spawn(move || {
+        if let Err(error) = read(&name, 0, &sender, &waker) {
+            let _ = sender.send(Err(error.context(format!("reading {}", name.display()))));
+        }
+    })?;
+    for chunk in chunks {
+        let chunk = chunk?;
+        for index in 0..chunk.len() {
+            each(chunk.get(index).payload.unwrap_or_default())?;
+        }
+    }
+    Ok(())
+}
+
 fn read(
     path: &Path,
     slot: u32,
@@ -239,7 +262,6 @@ fn skip_line(input: &mut dyn Read, rest: &mut Vec<u8>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::sync::Arc;
 
     fn lines_of(bytes: &[u8]) -> Vec<(i64, Vec<u8>)> {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");

@@ -22,6 +22,7 @@ mod timestamp;
 pub use level::LevelNumbers;
 pub use mapping::{FieldMapping, MappingError, Preset, Unmapped};
 
+use crate::patterns::Shaper;
 use mapping::Tree;
 use quotes::Quotes;
 use read::{All, CoreOnly, TextOnly, Wanted};
@@ -127,11 +128,23 @@ pub struct Parser {
     /// `None`: every payload goes the general way.
     flat: Option<FlatKeys>,
     limits: Limits,
+    shapes: bool,
 }
 
 impl Parser {
     pub fn new(mapping: FieldMapping, limits: Limits) -> Parser {
-        Parser { tree: Tree::new(&mapping), flat: FlatKeys::new(&mapping), mapping, limits }
+        Parser { tree: Tree::new(&mapping), flat: FlatKeys::new(&mapping), mapping, limits, shapes: false }
+    }
+
+    /// Whether logs are to be given the shape of their message by whoever reads them.
+    #[must_use]
+    pub fn with_shapes(self, shapes: bool) -> Parser {
+        Parser { shapes, ..self }
+    }
+
+    /// Makes the shapes of the logs of one thread, if they are to have any.
+    pub fn shaper(&self) -> Shaper {
+        Shaper::new(self.shapes)
     }
 
     /// The same parser without its short way: slower, with the same results. Tests compare the two.

@@ -134,6 +134,12 @@ impl Miner {
         }
     }
 
+    /// Adds logs of a shape that is remembered; false: it is not.
+    pub fn add_known(&mut self, hash: u64, stats: &Stats) -> bool {
+        let known = self.shapes.0.get_mut(&hash);
+        known.map(|entry| entry.stats.add(stats)).is_some()
+    }
+
     fn insert(&mut self, hash: u64, shape: &Shape, example: &str, stats: &Stats) {
         let cells = cells_of(shape);
         let skeleton = skeleton(&cells);
@@ -347,6 +353,13 @@ impl Miner {
         let mut patterns: Vec<Pattern> = patterns.into_values().map(|(pattern, _)| pattern).collect();
         patterns.sort_by(|a, b| b.stats.logs.cmp(&a.stats.logs).then(a.id.cmp(&b.id)));
         patterns
+    }
+
+    /// The patterns and their texts, in no particular order.
+    pub fn templates(&self) -> impl Iterator<Item = (PatternId, &str)> {
+        let templates = self.buckets.values().flat_map(|bucket| &bucket.templates);
+        let patterns = templates.filter(|template| template.id == template.counts_for);
+        patterns.map(|template| (template.id, template.text.as_str()))
     }
 
     /// Logs of patterns that were forgotten.

@@ -6,12 +6,14 @@ use super::settings::Settings;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_operators::admit::admit;
+use smartlog_operators::breakdown::{self, Breakdown, KEPT, breakdown};
 use smartlog_operators::clock::{Plan, clock};
 use smartlog_operators::detect::{self, detect};
 use smartlog_operators::feature_rows::{FeatureRow, feature_rows};
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
 use smartlog_operators::parse::{FieldMapping, Limits, Parser};
+use smartlog_operators::patterns::{Mining, patterns};
 use smartlog_operators::record::{
     self, Change, Epoch, Keyed, Partial, Partition, Record, Records, Report, Tick,
 };
@@ -20,6 +22,7 @@ use smartlog_operators::window::{Windows, kept_seconds, window};
 use smartlog_operators::window_rows::{WindowRow, window_rows};
 use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey, Status};
 use smartlog_schema::commit::ClockState;
+use smartlog_schema::pattern::{KnownShape, PatternChanges, PatternCount, PatternShape};
 use smartlog_schema::position::TopicPartition;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -128,7 +131,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
     let ticked = Rc::new(Cell::new(0));
     let limits = Limits { max_future_skew_us: i64::MAX / 4, ..Limits::default() };
     let context = Context {
-        parser: Arc::new(Parser::new(FieldMapping::default(), limits)),
+        parser: Arc::new(Parser::new(FieldMapping::default(), limits).with_shapes(true)),
         time: time.clone(),
         retention_us: None,
         wants: None,
@@ -147,7 +150,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
 
         let wake = Rc::new(RefCell::new(None));
         let input = source(scope, run, Rc::clone(&ticked), Rc::clone(&wake));
-        let Folded { partials, reports, .. } = fold(input, context);
+        let Folded { partials, reports, gathered, .. } = fold(input, context);
         let reports = reports.broadcast();
         let ticks = clock(reports.clone(), plans.broadcast(), time.clone());
         let ticks = ticks.inspect(move |tick| {
@@ -166,9 +169,21 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let trained_on = feature_rows(seconds.clone(), ticks.clone(), max_lateness).map(Out::TrainedOn);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection, services };
-        let detected = detect(seconds, rolling, ticks.clone(), seeds, flow.broadcast(), settings);
+        let detected = detect(seconds, rolling, ticks.clone(), seeds.clone(), flow.broadcast(), settings);
+        let parts = Arc::default();
+        let mining =
+            Mining::new(Default::default(), if first { run.store.known_shapes() } else { Vec::new() });
+        let (learned, names) = patterns(gathered.clone(), mining, Arc::default());
+        let detected = breakdown(
+            breakdown::Inputs { gathered, names: names.broadcast(), seeds },
+            detected,
+            ticks.clone(),
+            breakdown::Limits::default(),
+            parts,
+            |_, _| (),
+        );
 
-        let changes = changes.concat(slots).concat(hours).concat(detected).map(Out::Change);
+        let changes = changes.concat(slots).concat(hours).concat(learned).concat(detected).map(Out::Change);
         let rows = rows.map(Out::Row);
         let sums_of_window = sums_of_window.map(|(service, at, diff)| Out::Rolling(service, at, diff));
         collect(
@@ -313,6 +328,11 @@ pub struct Store {
     pub clock: ClockState,
     seconds: BTreeMap<(CompactString, i64), Sums>,
     detectors: BTreeMap<CompactString, Vec<u8>>,
+    minutes: BTreeMap<(CompactString, i64), Vec<u8>>,
+    /// By shape: its pattern, the pattern's text, an example.
+    pub shapes: BTreeMap<i64, (i64, String, String)>,
+    /// By shape and service: logs, errors, first and last time.
+    pub patterns: BTreeMap<(i64, CompactString), (i64, i64, i64, i64)>,
     pub episodes: BTreeMap<EpisodeKey, Episode>,
     pub hours: BTreeMap<(CompactString, i64), (i64, i64)>,
     pub log: Vec<EpisodeChange>,
@@ -355,6 +375,10 @@ impl Store {
                 Change::Detector { service, state: None } => {
                     self.detectors.remove(&service);
                 }
+                Change::Patterns(changes) => self.learn(*changes),
+                Change::Minute { service, minute, state } => {
+                    self.minutes.insert((service, minute), state);
+                }
                 Change::Episode(change) => {
                     self.episodes.insert(change.episode.key.clone(), change.episode.clone());
                     self.log.push(*change);
@@ -366,6 +390,52 @@ impl Store {
             }
         }
         self.seconds.retain(|(_, second), _| *second >= forget_before);
+        self.minutes.retain(|(_, minute), _| *minute >= closed.final_through() - KEPT);
+    }
+
+    fn learn(&mut self, changes: PatternChanges) {
+        for (shape, into) in changes.forgotten {
+            self.shapes.remove(&shape);
+            let of_shape: Vec<_> = self.patterns.extract_if(.., |key, _| key.0 == shape).collect();
+            of_shape.into_iter().for_each(|((_, service), counts)| self.count((into, service), counts));
+        }
+        for PatternShape { shape, template_id, template, example } in changes.shapes {
+            let known = self.shapes.remove(&shape).map(|(.., example)| example);
+            let example = example.or(known).expect("a new shape has an example");
+            self.shapes.insert(shape, (template_id, template, example));
+        }
+        for PatternCount { shape, service, logs, errors, first_us, last_us } in changes.counts {
+            self.count((shape, service), (logs, errors, first_us, last_us));
+        }
+    }
+
+    fn count(&mut self, key: (i64, CompactString), counts: (i64, i64, i64, i64)) {
+        let known = self.patterns.entry(key).or_insert((0, 0, i64::MAX, i64::MIN));
+        *known = (known.0 + counts.0, known.1 + counts.1, known.2.min(counts.2), known.3.max(counts.3));
+    }
+
+    fn known_shapes(&self) -> Vec<KnownShape> {
+        let known = |(&shape, (template_id, template, example)): (&i64, &(i64, String, String))| {
+            let rows = || self.patterns.iter().filter(|((of, _), _)| *of == shape);
+            KnownShape {
+                shape,
+                template_id: *template_id,
+                template: template.clone(),
+                example: example.clone(),
+                last_us: rows().map(|(_, counts)| counts.3).max().unwrap_or(0),
+                services: rows().map(|((_, service), _)| service.clone()).collect(),
+            }
+        };
+        self.shapes.iter().map(known).collect()
+    }
+
+    /// The stored counts by host and shape.
+    pub fn breakdown(&self) -> Breakdown {
+        let mut breakdown = Breakdown::new(breakdown::Limits::default());
+        for ((service, minute), state) in &self.minutes {
+            breakdown.restore(service, *minute, state).expect("what was stored can be read");
+        }
+        breakdown
     }
 
     /// What a start brings back, in the program's order.
@@ -383,6 +453,11 @@ impl Store {
         let seconds = self.seconds.iter().map(|((service, second), sums)| {
             Keyed::SeedSecond(Partial { service: service.clone(), second: *second, sums: *sums })
         });
-        detectors.chain(episodes).chain(seconds).collect()
+        let minutes = self.minutes.iter().map(|((service, minute), state)| Keyed::SeedMinute {
+            service: service.clone(),
+            minute: *minute,
+            state: state.clone(),
+        });
+        detectors.chain(episodes).chain(seconds).chain(minutes).collect()
     }
 }

@@ -51,6 +51,8 @@ pub struct Log {
     pub service: usize,
     pub error: bool,
     pub chars: usize,
+    /// `None`: the log names no host.
+    pub host: Option<usize>,
     pub payload: Vec<u8>,
 }
 
@@ -58,17 +60,28 @@ impl Log {
     pub fn new(us: i64, service: usize, error: bool, chars: usize) -> Self {
         let level = if error { "ERROR" } else { "INFO" };
         // Characters, not bytes, are counted.
-        let message = "é".repeat(chars);
+        let message = message(chars);
+        let host = Some(us as usize % 7).filter(|host| *host > 0);
+        let named = host.map(|host| format!(r#""host":"{}","#, host_name(host))).unwrap_or_default();
         let payload = format!(
-            r#"{{"timestamp":{us},"level":"{level}","service":"{}","host":"h","message":"{message}"}}"#,
+            r#"{{"timestamp":{us},"level":"{level}","service":"{}",{named}"message":"{message}"}}"#,
             service_name(service)
         );
-        Log { us, service, error, chars, payload: payload.into_bytes() }
+        Log { us, service, error, chars, host, payload: payload.into_bytes() }
     }
 
     pub fn second(&self) -> i64 {
         self.us.div_euclid(MICROS)
     }
+}
+
+/// The message of that many characters.
+pub fn message(chars: usize) -> String {
+    "é".repeat(chars)
+}
+
+pub fn host_name(host: usize) -> String {
+    format!("host-{host}")
 }
 
 pub fn service_name(service: usize) -> String {

@@ -116,13 +116,20 @@ CREATE INDEX idx_dead_letters_created_at ON dead_letters (created_at);
 
 CREATE TABLE patterns (
     shape       BIGINT PRIMARY KEY,
-    template_id BIGINT      NOT NULL,
-    template    TEXT        NOT NULL,
-    first_seen  TIMESTAMPTZ NOT NULL,
-    last_seen   TIMESTAMPTZ NOT NULL,
-    log_count   BIGINT      NOT NULL DEFAULT 0
+    template_id BIGINT NOT NULL,
+    template    TEXT NOT NULL,
+    example     TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX idx_patterns_template_id ON patterns (template_id);
+CREATE TABLE pattern_counts (
+    shape       BIGINT NOT NULL,
+    service     TEXT NOT NULL,
+    first_seen  TIMESTAMPTZ NOT NULL,
+    last_seen   TIMESTAMPTZ NOT NULL,
+    log_count   BIGINT NOT NULL DEFAULT 0,
+    error_count BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (shape, service)
+) WITH (fillfactor = 70);
 
 -- The state tables are small and rewritten many times a second: room on the page keeps updates off the indexes.
 CREATE TABLE sink_positions (
@@ -168,6 +175,13 @@ CREATE TABLE window_state (
     errors        BIGINT NOT NULL,
     message_chars BIGINT NOT NULL,
     PRIMARY KEY (second, service)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE TABLE minute_state (
+    minute  BIGINT NOT NULL,
+    service TEXT   NOT NULL,
+    counts  BYTEA  NOT NULL,
+    PRIMARY KEY (minute, service)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE TABLE baseline_state (

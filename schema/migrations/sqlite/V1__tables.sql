@@ -101,12 +101,19 @@ CREATE TABLE dead_letters (
 CREATE TABLE patterns (
     shape       INTEGER PRIMARY KEY,
     template_id INTEGER NOT NULL,
-    template    TEXT    NOT NULL,
-    first_seen  INTEGER NOT NULL,
-    last_seen   INTEGER NOT NULL,
-    log_count   INTEGER NOT NULL DEFAULT 0
+    template    TEXT NOT NULL,
+    example     TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX idx_patterns_template_id ON patterns (template_id);
+CREATE TABLE pattern_counts (
+    shape       INTEGER NOT NULL,
+    service     TEXT NOT NULL,
+    first_seen  INTEGER NOT NULL,
+    last_seen   INTEGER NOT NULL,
+    log_count   INTEGER NOT NULL DEFAULT 0,
+    error_count INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (shape, service)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sink_positions (
     sink           TEXT    NOT NULL,
@@ -151,6 +158,13 @@ CREATE TABLE window_state (
     errors        INTEGER NOT NULL,
     message_chars INTEGER NOT NULL,
     PRIMARY KEY (second, service)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE minute_state (
+    minute  INTEGER NOT NULL,
+    service TEXT   NOT NULL,
+    counts  BLOB  NOT NULL,
+    PRIMARY KEY (minute, service)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE baseline_state (

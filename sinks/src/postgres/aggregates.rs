@@ -1,5 +1,6 @@
 //! All of a commit but its episodes, in one round trip.
 
+use super::patterns::PatternColumns;
 use super::session::{Answer, begin, execute, send_together};
 use super::statements::Statements;
 use super::types::Micros;
@@ -152,6 +153,26 @@ impl<'a> DetectorColumns<'a> {
     }
 }
 
+/// The columns of counts by host and shape.
+#[derive(Default)]
+struct MinuteColumns<'a> {
+    services: Vec<&'a str>,
+    minutes: Vec<i64>,
+    counts: Vec<&'a [u8]>,
+}
+
+impl<'a> MinuteColumns<'a> {
+    fn of(plan: &'a StatePlan) -> Self {
+        let mut columns = MinuteColumns::default();
+        for (service, minute, counts) in &plan.minutes {
+            columns.services.push(service);
+            columns.minutes.push(*minute);
+            columns.counts.push(counts);
+        }
+        columns
+    }
+}
+
 /// The columns of what baselines know.
 #[derive(Default)]
 struct WarmthColumns<'a> {
@@ -255,6 +276,8 @@ pub(super) async fn write_aggregates(
     let sums = SumColumns::of(plan);
     let hours = HourColumns::of(plan);
     let detectors = DetectorColumns::of(plan);
+    let minutes = MinuteColumns::of(plan);
+    let patterns = PatternColumns::of(&plan.patterns);
     let warmth = WarmthColumns::of(plan);
     let scores = ScoreColumns::of(plan);
     let models = ModelColumns::of(plan);
@@ -292,6 +315,15 @@ pub(super) async fn write_aggregates(
     }
     if !detectors.given_up.is_empty() {
         add(&statements.give_up_detectors, vec![&detectors.given_up]);
+    }
+    if !minutes.services.is_empty() {
+        add(&statements.keep_minutes, vec![&minutes.services, &minutes.minutes, &minutes.counts]);
+    }
+    if let Some(before) = &plan.forget_minutes_before {
+        add(&statements.forget_minutes, vec![before]);
+    }
+    for (statement, values) in patterns.writes(&statements.patterns) {
+        add(statement, values);
     }
     if !warmth.services.is_empty() {
         add(&statements.keep_warmth, vec![&warmth.services, &warmth.known, &warmth.needed]);

@@ -14,6 +14,7 @@ mod episodes;
 mod history;
 mod log_positions;
 mod logs;
+mod patterns;
 mod session;
 mod snapshot;
 mod state;

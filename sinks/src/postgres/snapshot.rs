@@ -1,5 +1,6 @@
 //! What a start reads.
 
+use super::patterns::read_shapes;
 use super::session::classify;
 use super::types::Micros;
 use crate::AGGREGATES;
@@ -56,12 +57,24 @@ pub(super) async fn take_over(
         clock,
         seconds: read_seconds(client).await.map_err(failed)?,
         detectors: read_detectors(client).await.map_err(failed)?,
+        minutes: read_minutes(client).await.map_err(failed)?,
+        shapes: read_shapes(client).await.map_err(failed)?,
         episodes: read_episodes(client, store, settled_before).await?,
         models: read_models(client).await.map_err(failed)?,
     };
     client.batch_execute("COMMIT").await.map_err(failed)?;
     let (sequence, event_seq) = (state.get(0), state.get(1));
-    Ok((Held { holder, sequence, event_seq, positions, forgotten_before: i64::MIN }, snapshot))
+    Ok((
+        Held {
+            holder,
+            sequence,
+            event_seq,
+            positions,
+            forgotten_before: i64::MIN,
+            forgotten_minutes_before: i64::MIN,
+        },
+        snapshot,
+    ))
 }
 
 async fn read_positions(
@@ -104,6 +117,12 @@ async fn read_detectors(client: &Client) -> Result<Vec<(compact_str::CompactStri
     let rows =
         client.query("SELECT service, state FROM baseline_state ORDER BY service COLLATE \"C\"", &[]).await?;
     Ok(rows.iter().map(|row| (row.get::<_, &str>(0).into(), row.get(1))).collect())
+}
+
+async fn read_minutes(client: &Client) -> Result<Vec<(compact_str::CompactString, i64, Vec<u8>)>, Error> {
+    let sql = "SELECT service, minute, counts FROM minute_state ORDER BY service COLLATE \"C\", minute";
+    let rows = client.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| (row.get::<_, &str>(0).into(), row.get(1), row.get(2))).collect())
 }
 
 /// The newest of each role.

@@ -1,5 +1,6 @@
 //! The statements of a state store, prepared once a session.
 
+use super::patterns;
 use tokio_postgres::{Client, Error, Statement};
 
 pub(super) struct Statements {
@@ -15,6 +16,9 @@ pub(super) struct Statements {
     pub keep_detectors: Statement,
     pub give_up_detectors: Statement,
     pub keep_warmth: Statement,
+    pub keep_minutes: Statement,
+    pub forget_minutes: Statement,
+    pub patterns: patterns::Statements,
     pub stored_episodes: Statement,
     pub write_episode: Statement,
     pub append_events: Statement,
@@ -47,6 +51,8 @@ impl Statements {
             add_scores,
             add_models,
             keep_cuts,
+            keep_minutes,
+            forget_minutes,
         ) = tokio::try_join!(
             client.prepare(DROP_EMPTY_HOURS),
             client.prepare(KEEP_DETECTORS),
@@ -59,7 +65,10 @@ impl Statements {
             client.prepare(ADD_SCORES),
             client.prepare(ADD_MODELS),
             client.prepare(KEEP_CUTS),
+            client.prepare(KEEP_MINUTES),
+            client.prepare(FORGET_MINUTES),
         )?;
+        let patterns = patterns::Statements::prepare(client).await?;
         Ok(Statements {
             fence,
             grow,
@@ -73,6 +82,9 @@ impl Statements {
             keep_detectors,
             give_up_detectors,
             keep_warmth,
+            keep_minutes,
+            forget_minutes,
+            patterns,
             stored_episodes,
             write_episode,
             append_events,
@@ -136,6 +148,12 @@ const GIVE_UP_DETECTORS: &str = "DELETE FROM baseline_state WHERE service = ANY 
 const KEEP_WARMTH: &str = "UPDATE baseline_state AS b SET known_minutes = c.known, needed_minutes = c.needed
                      FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS c (service, known, needed)
                      WHERE b.service = c.service";
+
+const KEEP_MINUTES: &str = "INSERT INTO minute_state (service, minute, counts)
+                     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[])
+                     ON CONFLICT (minute, service) DO UPDATE SET counts = excluded.counts";
+
+const FORGET_MINUTES: &str = "DELETE FROM minute_state WHERE minute < $1";
 
 const STORED_EPISODES: &str = "SELECT c.at, a.id, a.started_at
                      FROM unnest($1::text[], $2::text[], $3::timestamptz[]) WITH ORDINALITY

@@ -12,6 +12,7 @@ mod database;
 mod episodes;
 mod history;
 mod logs;
+mod patterns;
 mod snapshot;
 mod state;
 mod writer;

@@ -1,6 +1,7 @@
 //! What a start reads.
 
 use super::classify;
+use super::patterns::read_shapes;
 use super::state::begin;
 use crate::AGGREGATES;
 use crate::episode::EpisodeRow;
@@ -80,11 +81,20 @@ fn read_snapshot(
         clock,
         seconds: read_seconds(transaction).map_err(failed)?,
         detectors: read_detectors(transaction).map_err(failed)?,
+        minutes: read_minutes(transaction).map_err(failed)?,
+        shapes: read_shapes(transaction).map_err(failed)?,
         models: read_models(transaction).map_err(failed)?,
         episodes: episodes.into_iter().map(|row| row.read(store)).collect::<Result<_, _>>()?,
         positions: positions.clone(),
     };
-    let held = Held { holder, sequence, event_seq, positions, forgotten_before: i64::MIN };
+    let held = Held {
+        holder,
+        sequence,
+        event_seq,
+        positions,
+        forgotten_before: i64::MIN,
+        forgotten_minutes_before: i64::MIN,
+    };
     Ok((held, snapshot))
 }
 
@@ -136,6 +146,13 @@ fn read_seconds(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(CompactS
 fn read_detectors(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(CompactString, Vec<u8>)>> {
     let mut statement = transaction.prepare("SELECT service, state FROM baseline_state ORDER BY service")?;
     let read = |row: &Row<'_>| Ok((CompactString::from(row.get_ref(0)?.as_str()?), row.get(1)?));
+    statement.query_map([], read)?.collect()
+}
+
+fn read_minutes(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(CompactString, i64, Vec<u8>)>> {
+    let mut statement =
+        transaction.prepare("SELECT service, minute, counts FROM minute_state ORDER BY service, minute")?;
+    let read = |row: &Row<'_>| Ok((CompactString::from(row.get_ref(0)?.as_str()?), row.get(1)?, row.get(2)?));
     statement.query_map([], read)?.collect()
 }
 

@@ -2,6 +2,7 @@
 
 use super::classify;
 use super::episodes::write_episodes;
+use super::patterns::write_patterns;
 use super::snapshot::take_over;
 use super::writer::{Turn, Writer};
 use crate::config::{StoreConfig, sqlite_name};
@@ -237,6 +238,8 @@ fn write_aggregates(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite
         transaction.prepare_cached("DELETE FROM window_state WHERE second < ?1")?.execute([before])?;
     }
     add_hourly(transaction, plan)?;
+    keep_minutes(transaction, plan)?;
+    write_patterns(transaction, &plan.patterns)?;
     add_models(transaction, plan)?;
     keep_cuts(transaction, plan)?;
     let mut keep = transaction.prepare_cached(
@@ -255,6 +258,20 @@ fn write_aggregates(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite
     )?;
     for Warmth { service, minutes, needed } in &plan.warmth {
         warm.execute(params![service.as_str(), minutes, needed])?;
+    }
+    Ok(())
+}
+
+fn keep_minutes(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Result<()> {
+    let mut keep = transaction.prepare_cached(
+        "INSERT INTO minute_state (minute, service, counts) VALUES (?1, ?2, ?3)
+         ON CONFLICT (minute, service) DO UPDATE SET counts = excluded.counts",
+    )?;
+    for (service, minute, counts) in &plan.minutes {
+        keep.execute(params![minute, service.as_str(), counts])?;
+    }
+    if let Some(before) = plan.forget_minutes_before {
+        transaction.prepare_cached("DELETE FROM minute_state WHERE minute < ?1")?.execute([before])?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! ```
 
 mod advice;
-mod progress;
+pub(super) mod progress;
 mod summary;
 mod table;
 mod timeline;

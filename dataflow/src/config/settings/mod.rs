@@ -15,6 +15,7 @@ mod kafka;
 mod login_url;
 mod models;
 mod parse;
+mod patterns;
 mod program;
 mod redis;
 mod search;
@@ -32,6 +33,7 @@ pub use export::{Dialect, Export};
 pub use kafka::{Kafka, Properties};
 pub use models::{Models, Scoping};
 pub use parse::{Format, Parse};
+pub use patterns::Patterns;
 pub use program::{Log, LogFormat, Metrics, Output, OutputFormat};
 pub use redis::{Redis, RedisUrl};
 pub use search::{Search, SearchUrl};
@@ -77,6 +79,8 @@ pub struct Config {
     pub detection: Detection,
     /// How models are trained, where they are registered, which of them serves.
     pub models: Models,
+    /// The kinds of messages that a stream is made of.
+    pub patterns: Patterns,
     /// The REST API and the live page.
     pub api: Api,
     /// What processes share, where there is a Redis: nothing rests on it.

@@ -1,0 +1,120 @@
+//! The breakdown in the dataflow.
+
+use super::{Breakdown, Gathered, KEPT, Limits};
+use crate::patterns::Named;
+use crate::record::{Change, Epoch, Keyed, Tick};
+use compact_str::CompactString;
+use differential_dataflow::Hashable;
+use smartlog_schema::anomaly::EpisodeChange;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+/// What one epoch brings.
+#[derive(Default)]
+struct Pending {
+    cap: Option<Capability<Epoch>>,
+    seeds: Vec<Keyed>,
+    gathered: Vec<Gathered>,
+    names: Vec<Named>,
+    changes: Vec<Change>,
+    tick: Option<Tick>,
+}
+
+/// What it learns from.
+pub struct Inputs<'scope> {
+    pub gathered: StreamVec<'scope, Epoch, Gathered>,
+    /// Which pattern each shape belongs to; broadcast.
+    pub names: StreamVec<'scope, Epoch, Named>,
+    /// What a restart brings back, on the worker of its service.
+    pub seeds: StreamVec<'scope, Epoch, Keyed>,
+}
+
+/// Keeps the counts of the services that hash to this worker, and has `explain` look at every change of an episode, with
+/// all counts of its epoch and before. Gives `changes` back, and what the store must remember.
+///
+/// `parts`: shared with whoever publishes how many parts there are in the process.
+pub fn breakdown<'scope>(
+    inputs: Inputs<'scope>,
+    changes: StreamVec<'scope, Epoch, Change>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
+    limits: Limits,
+    parts: Arc<AtomicUsize>,
+    mut explain: impl FnMut(&mut EpisodeChange, &Breakdown) + 'static,
+) -> StreamVec<'scope, Epoch, Change> {
+    let Inputs { gathered, names, seeds } = inputs;
+    let mut builder = OperatorBuilder::new("breakdown".to_owned(), changes.scope());
+    let by_service = Exchange::new(|gathered: &Gathered| gathered.service.hashed());
+    let mut gathered_in = builder.new_input(gathered, by_service);
+    let mut names_in = builder.new_input(names, Pipeline);
+    let mut seeds_in = builder.new_input(seeds, Pipeline);
+    let mut changes_in = builder.new_input(changes, Pipeline);
+    let mut ticks_in = builder.new_input(ticks, Pipeline);
+    let (out, explained) = builder.new_output();
+    let mut out = OutputBuilder::from(out);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let mut all = Breakdown::new(limits);
+        let mut reported = 0;
+        let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
+        move |frontiers| {
+            let mut hold = |cap: Option<Capability<Epoch>>, put: &mut dyn FnMut(&mut Pending)| {
+                let Some(cap) = cap else { return };
+                let pending = waiting.entry(*cap.time()).or_default();
+                pending.cap.get_or_insert(cap);
+                put(pending);
+            };
+            gathered_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.gathered.append(data)));
+            names_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.names.append(data)));
+            seeds_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.seeds.append(data)));
+            changes_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.changes.append(data)));
+            ticks_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.tick = data.pop()));
+            let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
+                let Pending { cap: Some(cap), seeds, gathered, names, changes, tick } = entry.remove() else {
+                    continue;
+                };
+                let mut output = out.activate();
+                let mut session = output.session(&cap);
+                names.into_iter().for_each(|named| all.name(named));
+                seeds.iter().for_each(|seed| restore(&mut all, seed));
+                session.give_iterator(take(&mut all, &gathered).into_iter());
+                for mut change in changes {
+                    if let Change::Episode(change) = &mut change {
+                        explain(change, &all);
+                    }
+                    session.give(change);
+                }
+                if let Some(tick) = tick.filter(Tick::is_known) {
+                    all.forget_before(tick.final_through() - KEPT);
+                }
+            }
+            parts.fetch_add(all.len().wrapping_sub(reported), Ordering::Relaxed);
+            reported = all.len();
+        }
+    });
+    explained
+}
+
+fn restore(all: &mut Breakdown, seed: &Keyed) {
+    if let Keyed::SeedMinute { service, minute, state } = seed {
+        // Of another version: what is new counts from here on.
+        let _ = all.restore(service, *minute, state);
+    }
+}
+
+/// What the store must remember of the minutes that changed.
+fn take(all: &mut Breakdown, gathered: &[Gathered]) -> Vec<Change> {
+    let touched: BTreeSet<(CompactString, i64)> =
+        gathered.iter().filter_map(|gathered| Some((all.add(gathered)?, gathered.minute))).collect();
+    let change = |(service, minute): (CompactString, i64)| {
+        let state = all.to_bytes(&service, minute)?;
+        Some(Change::Minute { service, minute, state })
+    };
+    touched.into_iter().filter_map(change).collect()
+}

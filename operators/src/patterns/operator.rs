@@ -1,0 +1,76 @@
+//! Mining in the dataflow: on one worker, for all.
+
+use super::mining::{Mining, Named};
+use crate::breakdown::Gathered;
+use crate::record::{Change, Epoch, WHOLE_STREAM};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::vec::Map;
+
+/// What is remembered, for whoever publishes it.
+#[derive(Debug, Default)]
+pub struct Size {
+    pub patterns: AtomicUsize,
+    pub shapes: AtomicUsize,
+    /// Patterns that may be.
+    pub limit: AtomicUsize,
+}
+
+/// What one epoch brings, with the capabilities to tell what comes of it.
+type Pending = ([Option<Capability<Epoch>>; 2], Vec<Gathered>);
+
+/// Learns the patterns of what all workers gather. `mining`: used on worker 0, with what is stored.
+///
+/// Returns what the store must remember, and which pattern each shape belongs to (for all workers: to be broadcast).
+pub fn patterns<'scope>(
+    gathered: StreamVec<'scope, Epoch, Gathered>,
+    mut mining: Mining,
+    size: Arc<Size>,
+) -> (StreamVec<'scope, Epoch, Change>, StreamVec<'scope, Epoch, Named>) {
+    size.limit.store(mining.limit(), Ordering::Relaxed);
+    // The whole stream's logs are those of its services.
+    let of_services = gathered.flat_map(|gathered| {
+        (gathered.service != WHOLE_STREAM).then(|| Gathered { hosts: Vec::new(), ..gathered })
+    });
+    let mut builder = OperatorBuilder::new("patterns".to_owned(), of_services.scope());
+    let mut gathered = builder.new_input(of_services, Exchange::new(|_: &Gathered| 0));
+    let (changes_out, changes) = builder.new_output();
+    let (names_out, names) = builder.new_output();
+    let mut changes_out = OutputBuilder::from(changes_out);
+    let mut names_out = OutputBuilder::from(names_out);
+    builder.build(move |mut capabilities| {
+        // What is stored is told at once.
+        let mut begin = capabilities.pop();
+        drop(capabilities);
+        let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
+        move |frontiers| {
+            if let Some(begin) = begin.take() {
+                names_out.activate().session(&begin).give_iterator(mining.names());
+            }
+            gathered.for_each(|cap, data| {
+                let Some(&epoch) = cap.least() else { return };
+                let held = || [cap.retain_least(0), cap.retain_least(1)];
+                waiting.entry(epoch).or_insert_with(|| (held(), Vec::new())).1.append(data);
+            });
+            let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
+            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
+                let ([Some(changes_cap), Some(names_cap)], gathered) = entry.remove() else { continue };
+                let (changes, names) = mining.take(gathered);
+                names_out.activate().session(&names_cap).give_iterator(names.into_iter());
+                if !changes.is_empty() {
+                    changes_out.activate().session(&changes_cap).give(Change::Patterns(Box::new(changes)));
+                }
+                let (patterns, shapes) = mining.len();
+                size.patterns.store(patterns, Ordering::Relaxed);
+                size.shapes.store(shapes, Ordering::Relaxed);
+            }
+        }
+    });
+    (changes, names)
+}
