@@ -578,7 +578,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let (name, submatches) = matches.subcommand().context("expected a command; see smartlog --help")?;
     let loaded = Loaded::load(&layers(&cli, name, submatches));
-    if let Command::Doctor(args) = &cli.command {
+    if let (Command::Doctor(args), false) = (&cli.command, cli.show_config) {
         return commands::doctor::run(loaded, args);
     }
     let loaded = loaded?;
