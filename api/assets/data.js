@@ -106,15 +106,17 @@ export async function readDetail(id) {
 }
 
 // The lines ± 10 minutes around its beginning; errors first where the errors are the matter.
-export async function readLogs(episode, onlyErrors) {
+// `only`: further filters, as a host.
+export async function readLogs(episode, onlyErrors, only) {
   const at = Date.parse(episode.started_at), minutes = 10 * 60e3;
   const asked = new URLSearchParams({
     since: new Date(at - minutes).toISOString(), until: new Date(at + minutes).toISOString(), per_page: 100, sort: "timestamp",
   });
   if (episode.service) asked.set("service", episode.service);
   if (onlyErrors) asked.set("level", "ERROR,FATAL");
+  Object.entries(only ?? {}).forEach(([name, value]) => asked.set(name, value));
   const page = await read(`/api/v1/logs?${asked}`);
-  if (view.selected === episode.id) { view.logs = { ...page, onlyErrors, id: episode.id, query: `/api/v1/logs?${asked}` }; redraw(); }
+  if (view.selected === episode.id) { view.logs = { ...page, onlyErrors, only, id: episode.id, query: `/api/v1/logs?${asked}` }; redraw(); }
 }
 
 // What changes slowly: hours, of all services and of the one that is looked at, costs, models.

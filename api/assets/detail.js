@@ -26,12 +26,12 @@ export function drawDetail(close) {
   }
   if (!detail) { say("detail-title", "Reading…"); return; }
   if (detail.events && view.logs?.id !== id) { view.logs = { id, logs: null }; lines(detail, detail.type === "error_rate_spike"); }
-  const key = JSON.stringify([id, detail.revision, detail.feedback, detail.events?.length, detail.feedback_given?.length, view.utc, view.logs?.logs?.length, view.logs?.onlyErrors]);
+  const key = JSON.stringify([id, detail.revision, detail.feedback, detail.events?.length, detail.feedback_given?.length, view.utc, view.logs?.logs?.length, view.logs?.onlyErrors, view.logs?.only]);
   if (key === shownKey) return;
   shownKey = key;
   head(detail);
   feedbackButtons(detail);
-  $("detail-body").replaceChildren(...[numbers(detail), shares(detail), changed(detail, "templates", "Templates that changed most"), changed(detail, "hosts", "Hosts that changed most"), logs(detail), given(detail), story(detail), rest(detail)].filter(Boolean));
+  $("detail-body").replaceChildren(...[why(detail), numbers(detail), shares(detail), changed(detail, "services", "Services that changed most", () => null), changed(detail, "hosts", "Hosts that changed most", (host) => ({ host: host.name })), changed(detail, "templates", "Templates that changed most", (template) => template.id && { template: template.id }), silent(detail), cited(detail), logs(detail), given(detail), story(detail), rest(detail)].filter(Boolean));
 }
 
 function head(detail) {
@@ -93,45 +93,79 @@ function numbers(detail) {
   return section("Usual against actual", element("table", { class: "plain" }, element("tbody", {}, ...rows)), model);
 }
 
-// Each feature's share in the model's score, where the detector gives them: [{name, typical, actual, share}].
+// Each feature's share of what is unusual, and of a model's score: [{name, typical, actual, share, model_share}].
 function shares(detail) {
   const features = detail.explanation?.features;
   if (!Array.isArray(features) || !features.length) return null;
   const most = Math.max(...features.map((feature) => Math.abs(feature.share ?? 0)), 1e-9);
+  const ofModel = features.some((feature) => feature.model_share != null);
   const rows = features.toSorted((a, b) => (b.share ?? 0) - (a.share ?? 0)).map((feature) => {
     const [name, format] = FEATURES[feature.name] ?? [feature.name, count];
     const of = (value) => (value == null ? "–" : format(value));
     return element("tr", {}, element("th", { scope: "row" }, name), element("td", { class: "num usual" }, of(feature.typical)), element("td", { class: "num" }, of(feature.actual)),
-      element("td", { class: "wide" }, feature.share == null ? null : bar(Math.abs(feature.share) / most, "actual")), element("td", { class: "num" }, feature.share == null ? "" : percent(feature.share)));
+      element("td", { class: "wide" }, feature.share == null ? null : bar(Math.abs(feature.share) / most, "actual")), element("td", { class: "num" }, feature.share == null ? "" : percent(feature.share)), ofModel ? element("td", { class: "num" }, feature.model_share == null ? "" : percent(feature.model_share)) : null);
   });
-  const head = ["Feature", "usual", "actual", "", "share"].map((name) => element("th", { scope: "col" }, name));
+  const head = ["Feature", "usual", "actual", "", "share", ...(ofModel ? ["of the score"] : [])].map((name) => element("th", { scope: "col" }, name));
   return section("What makes it unusual", element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)));
 }
 
-// Templates or hosts: [{template|host, before, after}] or plain texts.
-function changed(detail, name, title) {
+// Why, in sentences: what the numbers say, who changed most, who is silent.
+function why(detail) {
+  const sentences = detail.explanation?.summary;
+  if (!Array.isArray(sentences) || !sentences.length) return null;
+  return section("Why", element("ul", { class: "why" }, ...sentences.map((sentence) => element("li", {}, sentence))));
+}
+
+// Hosts, templates or services: [{name, id, before, after, share_before, share_after}]; a click shows the lines of one.
+function changed(detail, name, title, asked) {
   const rows = detail.explanation?.[name];
   if (!Array.isArray(rows) || !rows.length) return null;
-  return section(title, element("table", { class: "plain" }, element("tbody", {}, ...rows.slice(0, 10).map((row) => {
-    const words = typeof row === "string" ? row : row.template ?? row.host ?? row.name ?? JSON.stringify(row);
-    const [before, after] = [row.before ?? row.typical, row.after ?? row.actual];
-    return element("tr", {}, element("td", { class: "code" }, words), element("td", { class: "num" }, after == null ? "" : `${count(before ?? 0)} → ${count(after)}`));
-  }))));
+  const counted = detail.explanation.counted ?? "logs";
+  const row = (change) => {
+    const only = asked(change);
+    const words = only ? element("button", { type: "button", class: "link", on: { click: () => lines(detail, false, only) } }, change.name) : change.name;
+    const shares = [[change.share_before, "usual", "before"], [change.share_after, "actual", "now"]];
+    return element("tr", {}, element("td", { class: "code" }, words),
+      element("td", { class: "wide" }, ...shares.map(([share, kind]) => (share == null ? null : bar(share, kind)))),
+      element("td", { class: "num" }, ...shares.map(([share, kind, when]) => element("div", { class: kind === "usual" ? "usual" : null }, `${percent(share)} ${when}`))),
+      element("td", { class: "num" }, `${count(change.before)} → ${count(change.after)}`));
+  };
+  const head = ["", `share of the ${counted}`, "", `${counted}/min`].map((words) => element("th", { scope: "col" }, words));
+  return section(title, element("table", { class: "plain changes" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows.slice(0, 10).map(row))));
+}
+
+function silent(detail) {
+  const rows = detail.explanation?.silent;
+  if (!Array.isArray(rows) || !rows.length) return null;
+  return section("Fell silent", element("ul", { class: "story" }, ...rows.map((one) =>
+    element("li", {}, time(one.since), `${one.kind} `, element("b", {}, one.name), ` (${count(one.before)} logs/min before)`))));
+}
+
+function cited(detail) {
+  const rows = detail.explanation?.samples;
+  if (!Array.isArray(rows) || !rows.length) return null;
+  const place = (line) => {
+    const at = Date.parse(line.timestamp), ends = { since: new Date(at).toISOString(), until: new Date(at + 1).toISOString() };
+    const asked = new URLSearchParams(detail.service ? { ...ends, service: detail.service } : ends);
+    return element("li", {}, time(line.timestamp), element("a", { href: `/api/v1/logs?${asked}` }, `${line.topic}/${line.partition} @ ${line.offset}`));
+  };
+  return section("Lines to begin with", element("ul", { class: "story" }, ...rows.map(place)));
 }
 
 // ── the lines ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-function lines(detail, onlyErrors) {
-  readLogs(detail, onlyErrors).catch((refused) => { view.logs = { id: detail.id, logs: [], refused: refused.message }; });
+function lines(detail, onlyErrors, only) {
+  readLogs(detail, onlyErrors, only).catch((refused) => { view.logs = { id: detail.id, logs: [], refused: refused.message }; });
 }
 
 function logs(detail) {
   const read = view.logs;
-  const toggle = element("button", { type: "button", class: "small", "aria-pressed": String(Boolean(read?.onlyErrors)), on: { click: () => lines(detail, !read?.onlyErrors) } }, "Errors only");
+  const toggle = element("button", { type: "button", class: "small", "aria-pressed": String(Boolean(read?.onlyErrors)), on: { click: () => lines(detail, !read?.onlyErrors, read?.only) } }, "Errors only");
+  const only = read?.only && element("button", { type: "button", class: "small", on: { click: () => lines(detail, read.onlyErrors) } }, `Only ${Object.values(read.only)[0]} ✕`);
   const shown = (read?.logs ?? []).map((log) => element("li", { class: log.level.toLowerCase() }, time(log.timestamp), element("b", {}, log.level), element("span", { class: "host" }, log.host ?? ""), element("span", { class: "message" }, log.message ?? "")));
   const words = !read?.logs ? "Reading…" : read.refused ?? (shown.length ? null : "No line is stored for these minutes.");
   const more = read?.total > shown.length ? element("p", { class: "muted" }, `The first ${shown.length} of ${read.total_is_exact ? "" : "more than "}${count(read.total)}; `, element("a", { href: read.query }, "all of them")) : null;
-  return section("Lines ± 10 minutes", toggle, words && element("p", { class: "muted" }, words), element("ol", { class: "lines", tabindex: 0, "aria-label": "Log lines around the beginning" }, ...shown), more);
+  return section("Lines ± 10 minutes", toggle, only, words && element("p", { class: "muted" }, words), element("ol", { class: "lines", tabindex: 0, "aria-label": "Log lines around the beginning" }, ...shown), more);
 }
 
 function story(detail) {

@@ -30,6 +30,7 @@ scenarios!(
     busy: Stage::busy(),
     token: Stage::guarded(),
     accessible: Stage::seeded(),
+    explained: Stage::seeded(),
 );
 
 /// Events of the seeded anomalies come before.

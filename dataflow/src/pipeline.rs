@@ -192,7 +192,7 @@ fn made_of<'scope>(
     let (learned, names) = patterns(gathered.clone(), mining, Arc::clone(&blueprint.meters.patterns));
     let inputs = breakdown::Inputs { gathered, names: names.broadcast(), seeds };
     let (limits, parts) = (breakdown::Limits::default(), Arc::clone(&blueprint.meters.parts));
-    breakdown(inputs, detected, ticks, limits, parts, |_, _| ()).concat(learned)
+    breakdown(inputs, detected, ticks, limits, parts).concat(learned)
 }
 
 /// What is too old is judged by the stored clock from the first log on, in every process of a set.

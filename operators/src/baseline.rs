@@ -71,6 +71,45 @@ pub struct Expected {
     pub thresholds: [Cell<Option<f64>>; 2],
 }
 
+/// A value's level and its mean deviation from that, minute by minute, both fading. Steps are cut at [`WILD`] deviations
+/// (Winsorised, as in [`Dispersion`]), so that one wild minute moves neither far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    pub level: f64,
+    pub deviation: f64,
+    /// How many minutes it is of, up to as many as are remembered.
+    minutes: u32,
+}
+
+impl Level {
+    /// Whether anything is known.
+    pub fn is_known(&self) -> bool {
+        self.minutes > 0
+    }
+
+    fn observe(&mut self, value: f64) {
+        if self.minutes == 0 {
+            *self = Level { level: value, deviation: value * FIRST_DEVIATION, minutes: 1 };
+            return;
+        }
+        self.minutes = (self.minutes + 1).min(LEVEL_MINUTES);
+        let step = 1.0 / f64::from(self.minutes);
+        let least = (self.level * LEAST_DEVIATION).max(f64::MIN_POSITIVE);
+        let most = WILD * self.deviation.max(least);
+        let off = (value - self.level).clamp(-most, most);
+        self.level += step * off;
+        self.deviation = (self.deviation + step * (off.abs() - self.deviation)).max(least);
+    }
+}
+
+/// Deviations beyond this multiple of the mean one count as this multiple.
+const WILD: f64 = 3.0;
+/// Minutes that a level remembers.
+const LEVEL_MINUTES: u32 = 120;
+/// The relative deviation that is assumed of one minute, and the least of many.
+const FIRST_DEVIATION: f64 = 0.1;
+const LEAST_DEVIATION: f64 = 0.01;
+
 /// What is normal right now.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Normal {
@@ -82,6 +121,8 @@ pub struct Normal {
     pub drifted: Option<Sums>,
     /// The longest usual pause between two logs, seconds.
     pub longest_pause: f64,
+    /// Characters of a message.
+    pub length: Level,
     /// Trusted minutes that ended `lag` ago, up to as many as are enough.
     pub known: usize,
 }
@@ -94,6 +135,7 @@ pub struct Baseline {
     open_start: Option<i64>,
     logs: u32,
     errors: u32,
+    message_chars: i64,
     /// The first minute is cut off by the first log: it is not counted.
     cut_off: bool,
     /// Trusted minutes of the current hour.
@@ -108,6 +150,7 @@ pub struct Baseline {
     of_errors: Dispersion,
     /// Decaying maximum of the pauses between logs, seconds.
     longest_pause: f64,
+    length: Level,
     #[serde(skip)]
     normal: Normal,
 }
@@ -121,6 +164,7 @@ impl Baseline {
         }
         self.logs = self.logs.saturating_add(clamped(sums.logs));
         self.errors = self.errors.saturating_add(clamped(sums.errors));
+        self.message_chars = self.message_chars.saturating_add(sums.message_chars);
     }
 
     /// Takes note of seconds without a log that no episode explains.
@@ -135,7 +179,11 @@ impl Baseline {
         let oldest_kept = floor_to(end, MINUTE) - kept(settings) as i64 * MINUTE;
         while start + MINUTE <= end {
             let minute = Minute { logs: self.logs, errors: self.errors, left_out: in_episode };
-            (self.logs, self.errors) = (0, 0);
+            let length = self.message_chars as f64 / f64::from(self.logs.max(1));
+            (self.logs, self.errors, self.message_chars) = (0, 0, 0);
+            if minute.logs > 0 && !in_episode {
+                self.length.observe(length);
+            }
             if !std::mem::take(&mut self.cut_off) && start >= oldest_kept {
                 self.close(minute, start + MINUTE, settings);
             }
@@ -274,6 +322,7 @@ impl Baseline {
             drift: expected(drifting, self.rate(&older).filter(|_| is_old), of_drift),
             drifted: drifting.map(|_| self.newest(drift)),
             longest_pause: self.longest_pause,
+            length: self.length,
             known,
         }
     }
@@ -356,7 +405,7 @@ struct Used {
 
 impl Band {
     /// What `logs` in so many minutes are to be compared with: the nearer edge; inside, it is as expected.
-    fn nearest(&self, logs: f64, minutes: f64) -> (f64, f64) {
+    pub fn nearest(&self, logs: f64, minutes: f64) -> (f64, f64) {
         (logs, logs.clamp(self.down * minutes, self.up * minutes))
     }
 }

@@ -6,13 +6,15 @@
 
 use crate::baseline::Baseline;
 use crate::flow::{Others, Past};
-use crate::rules::{RULES, Rule, STILL_SHARE, Verdict, View, log_volume_drop};
+use crate::peak::Peak;
+use crate::rules::{RULES, Rule, STILL_SHARE, Side, Verdict, View, log_volume_drop};
 use crate::settings::Detection;
 use crate::sums::Sums;
 use bincode::Options;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::AnomalyType;
 use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, ceil_to};
+use std::ops::ControlFlow;
 
 /// An episode as the final windows show it. Times are ends of windows, epoch seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -27,7 +29,8 @@ pub struct Finding {
     pub expired: bool,
     /// What raised it.
     pub verdict: Verdict,
-    pub peak: f64,
+    /// The worst window: of several alike the first above a threshold, and the last below one.
+    pub peak: Peak,
 }
 
 impl Finding {
@@ -43,12 +46,24 @@ impl Finding {
 pub struct Alarm {
     pub anomaly_type: AnomalyType,
     pub verdict: Verdict,
+    pub peak: Peak,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct OpenEpisode {
     finding: Finding,
     calm_since: Option<i64>,
+    /// The last window that was visited is as bad as any, and may be followed by others like it.
+    at_peak: bool,
+}
+
+impl OpenEpisode {
+    /// The window that ends at `end` is not as bad as the worst: the one before it was the last of those.
+    fn leave_peak(&mut self, end: i64) {
+        if std::mem::take(&mut self.at_peak) {
+            self.finding.peak.end = end - 1;
+        }
+    }
 }
 
 /// The state of one service's detection, as of the final window that ends at [`Detector::at`].
@@ -278,7 +293,7 @@ impl Detector {
         let calm = RULES.iter().enumerate().filter(|(index, _)| self.open[*index].is_none());
         calm.filter_map(|(index, rule)| {
             let verdict = rule.verdict(&View { demand: self.demand(index, settings), ..view }, 1.0)?;
-            Some(Alarm { anomaly_type: rule.anomaly_type, verdict })
+            Some(Alarm { anomaly_type: rule.anomaly_type, verdict, peak: Peak::of(&view, &verdict) })
         })
         .collect()
     }
@@ -321,19 +336,19 @@ impl Detector {
         let end = self.at;
         for (index, rule) in RULES.iter().enumerate() {
             let demand = self.demand(index, settings);
-            let verdict = if self.open[index].is_some() {
+            let judged = if self.open[index].is_some() {
                 // What was raised goes on, whatever the others do.
                 let silent_for = end - 1 - self.last_seen;
                 let view = View { demand, silent_for, ..self.view(windows, None, end, settings) };
-                rule.verdict(&view, settings.hysteresis)
+                judged(rule, &view, settings.hysteresis)
             } else {
-                rule.verdict(&View { demand, ..self.view(windows, others, end, settings) }, 1.0)
+                judged(rule, &View { demand, ..self.view(windows, others, end, settings) }, 1.0)
             };
             match self.open[index].take() {
-                None => self.open[index] = verdict.map(|verdict| raise(rule, verdict, end)),
-                Some(open) => match carry_on(rule, open, verdict, end, settings) {
-                    Ok(open) => self.open[index] = Some(open),
-                    Err(finding) => {
+                None => self.open[index] = judged.map(|judged| raise(rule, judged, end)),
+                Some(open) => match carry_on(rule, open, judged, end, settings) {
+                    ControlFlow::Continue(open) => self.open[index] = Some(open),
+                    ControlFlow::Break(finding) => {
                         ended.push(finding);
                         self.frequent[index].since += 1;
                     }
@@ -347,7 +362,9 @@ impl Detector {
         let end = self.at;
         for (slot, frequency) in self.open.iter_mut().zip(&mut self.frequent) {
             let is_over = |open: &mut OpenEpisode| end - open.finding.started_at >= settings.max_episode;
-            let Some(OpenEpisode { finding, calm_since }) = slot.take_if(is_over) else { continue };
+            let Some(mut open) = slot.take_if(is_over) else { continue };
+            open.leave_peak(end);
+            let OpenEpisode { finding, calm_since, .. } = open;
             // Windows between two visited ends are all alike.
             let last_seen = if calm_since.is_none() { end - 1 } else { finding.last_seen };
             ended.push(Finding { ended_at: Some(end), expired: true, last_seen, ..finding });
@@ -361,7 +378,14 @@ fn total(seconds: &[(i64, Sums)]) -> Sums {
     seconds.iter().fold(Sums::default(), |sum, (_, s)| sum + *s)
 }
 
-fn raise(rule: &Rule, verdict: Verdict, end: i64) -> OpenEpisode {
+/// A verdict, and the window that it is of.
+type Judged = (Verdict, Peak);
+
+fn judged(rule: &Rule, view: &View<'_>, ease: f64) -> Option<Judged> {
+    rule.verdict(view, ease).map(|verdict| (verdict, Peak::of(view, &verdict)))
+}
+
+fn raise(rule: &Rule, (verdict, peak): Judged, end: i64) -> OpenEpisode {
     let finding = Finding {
         anomaly_type: rule.anomaly_type,
         started_at: end,
@@ -369,37 +393,44 @@ fn raise(rule: &Rule, verdict: Verdict, end: i64) -> OpenEpisode {
         ended_at: None,
         expired: false,
         verdict,
-        peak: verdict.value,
+        peak,
     };
-    OpenEpisode { finding, calm_since: None }
+    OpenEpisode { finding, calm_since: None, at_peak: rule.side == Side::Below }
 }
 
 /// The episode after one more window, or what it came to when the calm has lasted long enough.
 fn carry_on(
     rule: &Rule,
     mut open: OpenEpisode,
-    verdict: Option<Verdict>,
+    judged: Option<Judged>,
     end: i64,
     settings: &Detection,
-) -> Result<OpenEpisode, Finding> {
-    let finding = &mut open.finding;
-    match verdict {
-        Some(verdict) => {
-            finding.last_seen = end;
-            finding.peak = rule.worse(finding.peak, verdict.value);
+) -> ControlFlow<Finding, OpenEpisode> {
+    match judged {
+        Some((_, peak)) => {
+            open.finding.last_seen = end;
+            let before = open.finding.peak.value;
+            let is_like_it = rule.side == Side::Below && peak.value == before;
+            if is_like_it || (peak.value != before && rule.worse(before, peak.value) == peak.value) {
+                open.finding.peak = peak;
+                open.at_peak = rule.side == Side::Below;
+            } else {
+                open.leave_peak(end);
+            }
             open.calm_since = None;
-            Ok(open)
+            ControlFlow::Continue(open)
         }
         None => {
+            open.leave_peak(end);
             if open.calm_since.is_none() {
                 // Windows between two visited ends are all alike.
-                finding.last_seen = end - 1;
+                open.finding.last_seen = end - 1;
             }
             let since = *open.calm_since.get_or_insert(end);
             if end - since >= settings.calm {
-                return Err(Finding { ended_at: Some(since), ..*finding });
+                return ControlFlow::Break(Finding { ended_at: Some(since), ..open.finding });
             }
-            Ok(open)
+            ControlFlow::Continue(open)
         }
     }
 }

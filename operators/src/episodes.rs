@@ -10,10 +10,11 @@
 //! ```
 
 use crate::detector::{Alarm, Finding};
+use crate::explain::words::{describe, of_numbers};
+use crate::peak::Peak;
 use crate::rules::{RULES, Rule, Verdict};
 use compact_str::CompactString;
 use smartlog_schema::anomaly::{AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Status};
-use smartlog_schema::window::MINUTE;
 
 /// An open episode is republished when its peak grew by this share …
 const NOTABLE_GROWTH: f64 = 0.1;
@@ -113,7 +114,8 @@ fn follow(episode: &mut Episode, finding: &Finding, evaluation: &Evaluation<'_>)
         revision: episode.revision,
         detected_at_us: episode.detected_at_us,
         provenance: episode.provenance.clone(),
-        // What a model said is put beside the episode later on its way.
+        // What the logs and a model say is put beside the episode later on its way.
+        explanation: episode.explanation.clone(),
         score: episode.score,
         model_version: episode.model_version.clone(),
         ..published_from(finding, evaluation)
@@ -132,7 +134,8 @@ fn follow(episode: &mut Episode, finding: &Finding, evaluation: &Evaluation<'_>)
     if quiet && !is_notable(episode, &target) {
         return None;
     }
-    *episode = Episode { revision: episode.revision + 1, ..target };
+    let explanation = explanation_of(finding);
+    *episode = Episode { revision: episode.revision + 1, explanation, ..target };
     Some(EpisodeChange { kind, episode: episode.clone(), reason: None })
 }
 
@@ -182,7 +185,7 @@ fn raise(published: &mut Vec<Episode>, alarm: &Alarm, evaluation: &Evaluation<'_
         score: None,
         model_version: None,
         description: describe(rule, &alarm.verdict, at),
-        explanation: explain(rule, value, baseline),
+        explanation: explanation(rule, &alarm.verdict, &alarm.peak),
         provenance: provenance(rule, threshold, evaluation),
         key,
     };
@@ -213,11 +216,11 @@ fn published_from(finding: &Finding, evaluation: &Evaluation<'_>) -> Episode {
         metric_value: value,
         threshold,
         baseline,
-        peak_value: peak,
+        peak_value: peak.value,
         score: None,
         model_version: None,
         description: describe(rule, &verdict, started_at),
-        explanation: explain(rule, value, baseline),
+        explanation: explanation_of(finding),
         provenance: provenance(rule, threshold, evaluation),
     }
 }
@@ -230,50 +233,14 @@ fn rule_of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.anomaly_type == anomaly_type)
 }
 
-/// One sentence for a person: what is, what is usual, where the line was.
-fn describe(rule: &Rule, verdict: &Verdict, end: i64) -> String {
-    let Verdict { value, threshold, baseline, seconds } = *verdict;
-    let shown = |v: f64| show(v * rule.measure.scale, rule.measure.unit);
-    let at = jiff::Timestamp::from_second(end).map_or_else(|_| end.to_string(), |t| t.to_string());
-    let time =
-        if seconds % MINUTE == 0 { count(seconds / MINUTE, "minute") } else { count(seconds, "second") };
-    let name = rule.measure.name;
-    let times = if baseline > 0.0 {
-        format!("{} × the usual {}", significant(value / baseline), shown(baseline))
-    } else {
-        "usual: none".to_owned()
-    };
-    format!("{name} {} in the {time} to {at}: {times} (threshold {})", shown(value), shown(threshold))
+fn explanation_of(finding: &Finding) -> String {
+    let rule = rule_of(finding.anomaly_type).unwrap_or(&RULES[0]);
+    explanation(rule, &finding.verdict, &finding.peak)
 }
 
-/// "minute", "5 minutes".
-fn count(number: i64, unit: &str) -> String {
-    if number == 1 { unit.to_owned() } else { format!("{number} {unit}s") }
-}
-
-fn show(value: f64, unit: &str) -> String {
-    format!("{} {unit}", significant(value))
-}
-
-/// Three significant digits, as people read numbers.
-fn significant(value: f64) -> String {
-    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
-    let decimals = (2 - magnitude).clamp(0, 6) as usize;
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
-fn explain(rule: &Rule, value: f64, baseline: f64) -> String {
-    let scale = rule.measure.scale;
-    let ratio = if baseline > 0.0 { serde_json::json!(value / baseline) } else { serde_json::Value::Null };
-    serde_json::json!({
-        "metric": rule.measure.name,
-        "unit": rule.measure.unit,
-        "typical": baseline * scale,
-        "actual": value * scale,
-        "ratio": ratio,
-    })
-    .to_string()
+fn explanation(rule: &Rule, verdict: &Verdict, peak: &Peak) -> String {
+    // The type holds nothing that serde_json refuses.
+    serde_json::to_string(&of_numbers(rule, verdict, peak)).unwrap_or_else(|_| "{}".to_owned())
 }
 
 fn provenance(rule: &Rule, threshold: f64, evaluation: &Evaluation<'_>) -> String {
@@ -283,15 +250,4 @@ fn provenance(rule: &Rule, threshold: f64, evaluation: &Evaluation<'_>) -> Strin
         "clock_us": evaluation.clock_us,
     })
     .to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_read_as_people_write_them() {
-        let shown: Vec<String> = [0.0, 0.0123, 1.0, 5.25, 40.0, 123.4, 98_765.0].map(significant).to_vec();
-        assert_eq!(shown, ["0", "0.0123", "1", "5.25", "40", "123", "98765"]);
-    }
 }

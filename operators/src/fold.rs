@@ -8,7 +8,7 @@
 //!                      └──▶ logs       stretches per partition, dead letters inside ──▶ lanes, same worker
 //! ```
 
-use crate::breakdown::{Gathered, Gathering as Counts};
+use crate::breakdown::{Gathered, Gathering as Counts, Place};
 use crate::clock::PartitionTime;
 use crate::parse::{Parser, Scratch};
 use crate::partials::Partials;
@@ -100,6 +100,7 @@ impl Fold {
         for partition in &partitions[self.partitions.len()..] {
             let (slot, source, from) =
                 (self.partitions.len() as u32, partition.source.clone(), partition.next_offset);
+            self.counts.partition(&source);
             let keep = partition.attached != 0;
             let mut gathering = Gathering::new(slot, source.clone(), from, keep);
             if let Some(wants) = &self.context.wants {
@@ -189,7 +190,8 @@ impl Fold {
         let sums = Sums::one(log.level.is_error(), i64::from(log.message_chars));
         self.partials.add(service, bucket_of(log.timestamp_us), sums);
         if counted.shape != 0 {
-            self.counts.add(service, &counted);
+            let place = Place { slot: record.slot, offset: record.offset };
+            self.counts.add(service, &counted, place);
         }
         true
     }

@@ -12,6 +12,7 @@
 //! | [`window`] | partial sums → rolling 5-minute windows |
 //! | [`hourly`] | partial sums → hourly counts |
 //! | [`baseline`], [`dispersion`], [`chance`], [`rules`], [`detector`] | what is normal, what is not, and for how long |
+//! | [`peak`] | the worst window of an episode, feature by feature |
 //! | [`flow`] | when the stream as a whole went on |
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
 //! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
@@ -30,6 +31,7 @@ pub mod detect;
 pub mod detector;
 pub mod dispersion;
 pub mod episodes;
+pub mod explain;
 pub mod feature_rows;
 pub mod features;
 pub mod flow;
@@ -38,6 +40,7 @@ pub mod hourly;
 pub mod parse;
 mod partials;
 pub mod patterns;
+pub mod peak;
 pub mod record;
 pub mod rules;
 pub mod score;

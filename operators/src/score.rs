@@ -9,6 +9,7 @@
 //! Every final window is scored once, every 10 s of event time; a window that is still open is scored when a rule
 //! stirs. A model comes into force between two ends of windows, the same on every worker, whatever the ticks are.
 
+use crate::explain::words;
 use crate::feature_rows::{FeatureRow, HOP_SECONDS};
 use crate::features::{self, WIDTH, Window};
 use crate::record::{Change, Epoch, Tick, WHOLE_STREAM};
@@ -46,6 +47,9 @@ pub struct Scored {
 pub trait Model: Send + Sync {
     /// Of a window of `service` (empty: the whole stream); `None`: the model does not know the service.
     fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored>;
+
+    /// Each feature's share of that score, in the order of the values. Much dearer than the score.
+    fn shares(&self, service: &str, values: &[f64; WIDTH]) -> Option<Vec<f64>>;
 
     /// Seconds that scores must stay beyond the alert threshold to be worth an alarm.
     fn hold(&self) -> i64;
@@ -121,13 +125,22 @@ impl Best {
     }
 }
 
+/// What was written beside an episode: of the window that scored highest.
+#[derive(Clone, Default)]
+struct Stamp {
+    score: Option<f64>,
+    version: String,
+    /// The features' values and their shares of the score; empty: not known.
+    features: Vec<(f64, f64)>,
+}
+
 /// All that a worker knows of its models.
 struct Scores {
     load: Loader,
     models: BTreeMap<Role, InForce>,
     best: BTreeMap<(CompactString, Role), Best>,
     /// What was written beside episodes that are not over.
-    stamps: BTreeMap<EpisodeKey, (Option<f64>, String)>,
+    stamps: BTreeMap<EpisodeKey, Stamp>,
     unique_services: i64,
     /// Windows that end at or before this were scored.
     scored_through: Option<i64>,
@@ -199,20 +212,27 @@ impl Scores {
     fn stamp(&mut self, episode: &mut Episode, window: &Window) {
         let Some(champion) = self.models.get(&Role::Champion) else { return };
         let service = episode.key.service.as_deref().unwrap_or(WHOLE_STREAM.as_str());
-        let known = self.stamps.get(&episode.key);
-        let version = known.map(|(_, version)| version).or(episode.model_version.as_ref());
-        let version = version.unwrap_or(&champion.version).clone();
-        let before = known.and_then(|(score, _)| *score).or(episode.score);
+        let known = self.stamps.remove(&episode.key);
+        let mut stamp = known.unwrap_or_else(|| Stamp {
+            score: episode.score,
+            version: episode.model_version.clone().unwrap_or_else(|| champion.version.clone()),
+            features: Vec::new(),
+        });
         // Once it is over, the window says nothing about it any more.
-        let now = || champion.model.score(service, &features::values(window)).map(|scored| scored.score);
-        let now = if episode.status.is_closed() { None } else { now() };
-        let score = [before, now].into_iter().flatten().reduce(f64::max);
-        if episode.status.is_closed() {
-            self.stamps.remove(&episode.key);
-        } else {
-            self.stamps.insert(episode.key.clone(), (score, version.clone()));
+        if !episode.status.is_closed() {
+            let values = features::values(window);
+            let now = champion.model.score(service, &values).map(|scored| scored.score);
+            if now > stamp.score {
+                stamp.score = now;
+                let shares = champion.model.shares(service, &values).unwrap_or_default();
+                stamp.features = values.into_iter().zip(shares).collect();
+            }
+            self.stamps.insert(episode.key.clone(), stamp.clone());
         }
-        (episode.score, episode.model_version) = (score, Some(version));
+        (episode.score, episode.model_version) = (stamp.score, Some(stamp.version));
+        if !stamp.features.is_empty() {
+            words::add_model_shares(episode, &stamp.features);
+        }
     }
 
     /// Names of services that came long ago are forgotten.

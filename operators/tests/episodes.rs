@@ -11,6 +11,7 @@ use oracle::settings::{Settings, defaults, dense};
 use proptest::prelude::*;
 use smartlog_operators::detector::{Detector, Finding};
 use smartlog_operators::episodes::{Evaluation, reconcile};
+use smartlog_operators::peak::Peak;
 use smartlog_operators::record::Change;
 use smartlog_operators::rules::Verdict;
 use smartlog_operators::settings::{Baseline, Test};
@@ -362,7 +363,7 @@ fn a_split_episode_does_not_lend_its_name_twice() {
         ended_at,
         expired: false,
         verdict: Verdict { value: 0.5, threshold: 0.1, baseline: 0.01, seconds: 300 },
-        peak: 0.5,
+        peak: Peak { value: 0.5, ..Peak::default() },
     };
     let mut published = Vec::new();
     let mut look = |findings: &[Finding]| {

@@ -469,7 +469,8 @@ fn gathered(messages: &[Message], told: &mut HashSet<u64>) -> Gathered {
             new.push((hash, exemplar(&message.text).to_owned()));
         }
     }
-    Gathered { service: "a".into(), minute: 0, hosts: Vec::new(), shapes, messages: new }
+    let (hosts, seen) = (Vec::new(), Default::default());
+    Gathered { service: "a".into(), minute: 0, hosts, shapes, messages: new, seen }
 }
 
 #[test]

@@ -26,6 +26,10 @@ const T0: i64 = 1_768_471_200;
 struct Simple;
 
 impl Model for Simple {
+    fn shares(&self, _service: &str, values: &[f64; WIDTH]) -> Option<Vec<f64>> {
+        Some(values.iter().enumerate().map(|(at, _)| if at == 0 { 1.0 } else { 0.0 }).collect())
+    }
+
     fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored> {
         let scored = Scored { score: values[0] / 1_000.0, threshold: 0.5, alert_threshold: 0.8 };
         (service != "stranger").then_some(scored)

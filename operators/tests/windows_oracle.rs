@@ -394,7 +394,8 @@ fn check_breakdown(input: &Input, story: &Story) {
     }
     let stored = story.store.breakdown();
     for ((service, minute), wanted) in &wanted {
-        let Parts { hosts, shapes, other_hosts, other_shapes } = stored.parts(service, *minute, minute + 60);
+        let Parts { hosts, shapes, other_hosts, other_shapes, .. } =
+            stored.parts(service, *minute, minute + 60);
         let hosts = hosts.iter().map(|(host, counts)| (host.to_string(), (counts.logs, counts.errors)));
         let shapes = shapes.iter().map(|(shape, counts)| (shape.to_string(), (counts.logs, counts.errors)));
         let found: BTreeMap<_, _> = hosts.chain(shapes).collect();

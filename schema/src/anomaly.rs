@@ -159,7 +159,7 @@ pub struct Episode {
     pub model_version: Option<String>,
     /// One sentence for a person.
     pub description: String,
-    /// JSON object: typical against actual, and what changed most.
+    /// JSON of an [`Explanation`](crate::explanation::Explanation): typical against actual, and what changed most.
     pub explanation: String,
     /// JSON object: what the decision rests on (rule values, model, clock).
     pub provenance: String,

@@ -11,6 +11,7 @@
 //! | [`window`] | 5-minute window arithmetic, the only copy |
 //! | [`position`] | where a sink stands in the input |
 //! | [`anomaly`] | episodes, their states, and what happened to them |
+//! | [`explanation`] | why an episode was raised, in terms of the logs |
 //! | [`model`] | which model was in force, and what it said |
 //! | [`commit`] | all that one closed epoch changes, and the snapshot a restart begins with |
 //! | [`ssl`] | what a PostgreSQL URL asks of TLS |
@@ -19,6 +20,7 @@
 pub mod anomaly;
 pub mod commit;
 pub mod dead_letter;
+pub mod explanation;
 pub mod level;
 pub mod live;
 pub mod log;

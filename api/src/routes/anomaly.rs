@@ -14,7 +14,9 @@ pub const ROUTE: Route = Route {
     operation: "getAnomaly",
     tag: "anomalies",
     summary: "One anomaly with its explanation and history",
-    about: "`explanation` says what is typical against what was seen; `provenance` what the decision rests on; \
+    about: "`explanation` says why in terms of the logs: typical against actual, each feature's share, whose share of the \
+            logs changed, who fell silent, lines to begin with (docs/STATE.md has every field; empty or null: not known); \
+            `provenance` what the decision rests on; \
             `events` what became of it, oldest first (the first 1,000).",
     params: &[],
     path_params: &[("id", "The anomaly's id", "1")],
@@ -141,8 +143,7 @@ fn feedback_given(row: &Row) -> Result<FeedbackGiven, StoreError> {
 
 fn example() -> serde_json::Value {
     let mut anomaly = example_anomaly();
-    anomaly["explanation"] =
-        serde_json::json!({"typical": {"error_rate": 0.012}, "actual": {"error_rate": 0.15}});
+    anomaly["explanation"] = example_explanation();
     anomaly["provenance"] = serde_json::json!({"rule": "error_rate_spike", "clock": "2026-01-15T10:30:00Z"});
     anomaly["first_raised_at"] = "2026-01-15T10:30:00Z".into();
     anomaly["events"] = serde_json::json!([
@@ -154,4 +155,46 @@ fn example() -> serde_json::Value {
     ]);
     anomaly["feedback"] = "confirmed".into();
     anomaly
+}
+
+/// Written as the dataflow writes it: the test reads it as that.
+fn example_explanation() -> serde_json::Value {
+    let change = |name: &str, id: Option<&str>, before: (f64, f64), after: (f64, f64)| {
+        serde_json::json!({"name": name, "id": id, "before": before.0, "after": after.0,
+                           "share_before": before.1, "share_after": after.1})
+    };
+    let feature = |name: &str, typical: f64, actual: f64, share: f64| serde_json::json!({"name": name, "typical": typical, "actual": actual, "share": share, "model_share": null});
+    serde_json::json!({
+        "version": 1,
+        "summary": ["Error rate 15 %: 12.5 × the usual 1.2 %", "host server-01: 92 % of the errors, 11 % before",
+                    "“Database connection timeout after <*> ms”: 90 % of the errors, 4 % before"],
+        "metric": "Error rate", "unit": "%", "typical": 1.2, "actual": 15.0, "ratio": 12.5,
+        "window": {"from": "2026-01-15T10:28:10Z", "to": "2026-01-15T10:33:10Z"},
+        "before": {"from": "2026-01-15T10:15:00Z", "to": "2026-01-15T10:25:00Z"},
+        "features": [feature("log_rate", 40.0, 44.0, 0.01), feature("error_rate", 0.012, 0.15, 0.98),
+                     feature("avg_message_length", 61.0, 63.0, 0.01)],
+        "counted": "errors",
+        "services": [],
+        "hosts": [change("server-01", None, (0.05, 0.11), (6.1, 0.92))],
+        "templates": [change("Database connection timeout after <*> ms", Some("5b0a41c1e2d3f405"), (0.02, 0.04), (5.9, 0.9))],
+        "silent": [{"kind": "host", "name": "server-04", "before": 12.0, "since": "2026-01-15T10:29:00Z"}],
+        "samples": [{"timestamp": "2026-01-15T10:30:00.25Z", "topic": "logs", "partition": 2, "offset": 81544}]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smartlog_schema::explanation::Explanation;
+
+    #[test]
+    fn the_example_of_an_explanation_is_one() {
+        let example = example_explanation();
+        let read: Explanation = serde_json::from_value(example.clone()).expect("it is one");
+        assert_eq!(
+            serde_json::to_value(read).expect("it is JSON"),
+            example,
+            "a field is missing or too many"
+        );
+    }
 }

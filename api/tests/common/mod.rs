@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use smartlog_api::{Api, ApiConfig, StoreUrl};
+use smartlog_api::{Api, ApiConfig, StoreUrl, routes::ROUTES};
 pub use smartlog_test_services::database::PATIENCE;
 use smartlog_test_services::database::{Database, connect};
 use std::fmt::Write;
@@ -284,6 +284,12 @@ impl Bench {
     }
 }
 
+/// The explanation of every seeded anomaly: the documented one.
+pub fn explanation() -> serde_json::Value {
+    let route = ROUTES.iter().find(|route| route.path == "/api/v1/anomalies/{id}").expect("the route");
+    route.example.expect("it has an example")()["explanation"].take()
+}
+
 /// An anomaly as the tests know it, made from its number alone.
 pub struct Seeded {
     pub id: i64,
@@ -321,8 +327,9 @@ impl Seeded {
         let raised = bench.at(self.detected_us + id);
         format!(
             "({id}, {detected}, '{anomaly_type}', {service}, '{severity}', 'it''s number {id}', 0.15, 0.05, '1.2.0', \
-             {detected}, {detected}, null, '{status}', 1, 0.012, 0.21, 0.7, '{{\"typical\": {{\"x\": 1}}}}', \
-             '{{\"rule\": \"r\"}}', {raised})"
+             {detected}, {detected}, null, '{status}', 1, 0.012, 0.21, 0.7, '{explanation}', \
+             '{{\"rule\": \"r\"}}', {raised})",
+            explanation = explanation(),
         )
     }
 

@@ -151,6 +151,20 @@ const scenarios = {
     expect.faults = true; // the browser reports each refusal itself
   },
 
+  // Why it was raised: sentences, who changed with shares before and now, who is silent, lines; a click shows a host's.
+  async explained() {
+    const page = await open("/?range=24h&anomaly=1");
+    for (const words of ["Error rate 15 %: 12.5 × the usual 1.2 %", "Hosts that changed most", "92 % now", "11 % before", "Fell silent", "server-04", "logs/2 @ 81544", "Share of errors"]) {
+      await says(page, "#detail-body", words);
+    }
+    await page.locator("#detail .lines").waitFor({ state: "attached" });
+    const asked = page.waitForRequest((request) => request.url().includes("/api/v1/logs?") && request.url().includes("host=server-01"));
+    await page.locator("#detail .changes button.link", { hasText: "server-01" }).click();
+    await asked;
+    await page.locator("#detail button.small", { hasText: "Only server-01" }).click();
+    await page.locator("#detail button.small", { hasText: "Only server-01" }).waitFor({ state: "detached" });
+  },
+
   // Nothing serious for axe-core, nothing wider than the window: light and dark, wide and narrow, with and without detail.
   async accessible() {
     for (const colorScheme of ["light", "dark"]) {
@@ -159,7 +173,7 @@ const scenarios = {
           const page = await open(path, { viewport: { width, height: 800 }, colorScheme, bypassCSP: true, reducedMotion: "reduce" });
           await says(page, "#link-text", "Live");
           await row(page, 1).waitFor({ state: "attached" });
-          if (path.includes("anomaly")) await page.locator("#detail .lines").waitFor({ state: "attached" });
+          if (path.includes("anomaly")) await page.locator("#detail .changes").first().waitFor({ state: "attached" });
           await page.waitForFunction(() => document.querySelector("#t-rate").textContent !== "–");
           const wider = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
           assert(wider <= 0, `${wider} px wider than ${width}`);

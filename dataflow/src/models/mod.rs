@@ -55,6 +55,10 @@ impl Model for Serving {
         Some(Scored { score, threshold, alert_threshold })
     }
 
+    fn shares(&self, service: &str, values: &[f64; WIDTH]) -> Option<Vec<f64>> {
+        self.bundle.explain(service, values)
+    }
+
     fn hold(&self) -> i64 {
         self.bundle.origin.hold_seconds
     }

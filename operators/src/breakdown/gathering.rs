@@ -1,6 +1,7 @@
 //! Counts by part as they grow log by log, until they are sent.
 
-use super::Counts;
+use super::seen::{Seeing, Source};
+use super::{Counts, Place, Seen};
 use crate::partials::Service;
 use crate::patterns::exemplar;
 use crate::record::WHOLE_STREAM;
@@ -8,6 +9,7 @@ use crate::stretch::Counted;
 use compact_str::CompactString;
 use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
+use smartlog_schema::position::TopicPartition;
 use smartlog_schema::window::{MICROS, MINUTE};
 use std::collections::BTreeMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
@@ -50,6 +52,7 @@ pub struct Gathered {
     pub shapes: Vec<(u64, Tally)>,
     /// A message of each shape that is new to the worker.
     pub messages: Vec<(u64, String)>,
+    pub seen: Seen,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,15 +71,27 @@ pub struct Gathering {
     told: HashSet<u64>,
     messages: Vec<((Service, i64), (u64, String))>,
     takes: u32,
+    /// By slot.
+    sources: Vec<Source>,
+    seen: HashMap<(Service, i64), Seeing>,
 }
 
 impl Gathering {
+    /// Takes note of the partition of the next slot.
+    pub fn partition(&mut self, partition: &TopicPartition) {
+        self.sources.push(Source::new(partition));
+    }
+
     /// Adds a log of `service`.
     #[inline]
-    pub fn add(&mut self, service: Service, log: &Counted<'_>) {
+    pub fn add(&mut self, service: Service, log: &Counted<'_>, place: Place) {
         let at_us = log.core.timestamp_us;
         let minute = at_us.div_euclid(MINUTE * MICROS) * MINUTE;
         let one = Tally::one(log.core.level.is_error(), at_us);
+        if let Some(source) = self.sources.get(place.slot as usize) {
+            let seen = self.seen.entry((service, minute)).or_default();
+            seen.add(source, place, at_us, log.core.level.is_error());
+        }
         if self.count((service, minute, Part::Shape(log.shape)), &one) && self.told.insert(log.shape) {
             self.messages.push(((service, minute), (log.shape, exemplar(log.message).to_owned())));
         }
@@ -125,17 +140,24 @@ impl Gathering {
         for ((service, minute), message) in self.messages.drain(..) {
             of_services.entry((Some(service), minute)).or_default().messages.push(message);
         }
+        for ((service, minute), seeing) in self.seen.drain() {
+            let seen = seeing.close(&self.sources);
+            let of_stream = seen.of_stream(name(service));
+            for (of, seen) in [(Some(service), &seen), (None, &of_stream)] {
+                of_services.entry((of, minute)).or_default().seen.merge(seen);
+            }
+        }
         let gathered = |((service, minute), parts): (_, Parts)| {
             let service = Option::map_or(service, WHOLE_STREAM.clone(), &name);
             let host = |(number, counts): (u32, Counts)| (self.names[number as usize].clone(), counts);
             let hosts = parts.hosts.into_iter().map(host).collect();
             let shapes = parts.shapes.into_iter().collect();
-            Gathered { service, minute, hosts, shapes, messages: parts.messages }
+            Gathered { service, minute, hosts, shapes, messages: parts.messages, seen: parts.seen }
         };
         let gathered = of_services.into_iter().map(gathered).collect();
         self.takes += 1;
         if self.names.len().max(self.told.len()) >= MAX_INTERNED {
-            *self = Gathering::default();
+            *self = Gathering { sources: std::mem::take(&mut self.sources), ..Gathering::default() };
         } else if self.takes.is_multiple_of(TELL_AGAIN) {
             self.told.clear();
         }
@@ -148,6 +170,7 @@ struct Parts {
     hosts: BTreeMap<u32, Counts>,
     shapes: BTreeMap<u64, Tally>,
     messages: Vec<(u64, String)>,
+    seen: Seen,
 }
 
 impl Parts {

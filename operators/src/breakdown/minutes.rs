@@ -1,6 +1,6 @@
 //! The counts of the last minutes of every service, and what of a service lies between two times.
 
-use super::{Counts, Gathered};
+use super::{Counts, Gathered, Seen};
 use crate::patterns::{Named, PatternId};
 use crate::record::OVERFLOW;
 use bincode::Options;
@@ -38,6 +38,7 @@ pub struct Parts {
     pub shapes: BTreeMap<u64, Counts>,
     pub other_hosts: Counts,
     pub other_shapes: Counts,
+    pub seen: Seen,
 }
 
 impl Parts {
@@ -50,6 +51,7 @@ impl Parts {
         add_all(&mut self.shapes, &other.shapes);
         self.other_hosts += other.other_hosts;
         self.other_shapes += other.other_shapes;
+        self.seen.merge(&other.seen);
     }
 }
 
@@ -107,6 +109,7 @@ impl Breakdown {
         let shapes = gathered.shapes.iter().map(|(shape, tally)| (shape, tally.counts)).collect();
         let rest = count(&mut minute.shapes, shapes, self.limits.shapes, room);
         minute.other_shapes += rest;
+        minute.seen.merge(&gathered.seen);
         self.parts += minute.len() - before;
         Some(service)
     }
@@ -114,8 +117,7 @@ impl Breakdown {
     /// The counts of `service` over the minutes that begin in `[from, to)`, epoch seconds.
     pub fn parts(&self, service: &str, from: i64, to: i64) -> Parts {
         let mut parts = Parts::default();
-        let minutes = self.services.get(service).into_iter().flat_map(|minutes| minutes.range(from..to));
-        minutes.for_each(|(_, minute)| parts.add(minute));
+        self.minutes(service, from, to).for_each(|(_, minute)| parts.add(minute));
         parts
     }
 
@@ -142,9 +144,15 @@ impl Breakdown {
         self.texts.get(id).map(|(text, _)| (*id, text.as_str()))
     }
 
-    /// The first minute of which anything is known of `service`, epoch seconds.
-    pub fn begins(&self, service: &str) -> Option<i64> {
-        self.services.get(service)?.keys().next().copied()
+    /// The minutes of `service` that begin in `[from, to)`, epoch seconds.
+    pub fn minutes(&self, service: &str, from: i64, to: i64) -> impl Iterator<Item = (i64, &Minute)> {
+        let minutes = self.services.get(service).filter(|_| from < to).into_iter();
+        minutes.flat_map(move |minutes| minutes.range(from..to)).map(|(minute, parts)| (*minute, parts))
+    }
+
+    /// Whether everything is known that was logged from `second` on.
+    pub fn reaches(&self, second: i64) -> bool {
+        second >= self.forgotten_before
     }
 
     /// Forgets the minutes that begin before `second`.
@@ -229,7 +237,8 @@ mod tests {
         let shape = |n: u64| (n, Tally { counts: counts(n), first_us: 0, last_us: 0 });
         let shapes = hosts.clone().map(shape).collect();
         let hosts = hosts.map(host).collect();
-        Gathered { service: "a".into(), minute, hosts, shapes, messages: Vec::new() }
+        let (messages, seen) = (Vec::new(), Seen::default());
+        Gathered { service: "a".into(), minute, hosts, shapes, messages, seen }
     }
 
     fn logs<'a>(counts: impl Iterator<Item = &'a Counts>) -> u64 {
@@ -248,7 +257,7 @@ mod tests {
                 breakdown.add(&batch);
             }
         }
-        let Parts { hosts, shapes, other_hosts, other_shapes } = breakdown.parts("a", 0, 600);
+        let Parts { hosts, shapes, other_hosts, other_shapes, .. } = breakdown.parts("a", 0, 600);
         assert_eq!(logs(hosts.values()) + other_hosts.logs, all);
         assert_eq!(logs(shapes.values()) + other_shapes.logs, all);
         assert!(hosts.len() <= 100 && shapes.len() <= 50, "{} hosts, {} shapes", hosts.len(), shapes.len());

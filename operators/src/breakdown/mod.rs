@@ -11,16 +11,18 @@
 mod gathering;
 mod minutes;
 mod operator;
+mod seen;
 
 pub use gathering::{Gathered, Gathering, Tally};
 pub use minutes::{Breakdown, Limits, Minute, Parts};
 pub use operator::{Inputs, breakdown};
+pub use seen::{Cited, Place, Seen};
 
 use serde::{Deserialize, Serialize};
 
 /// How long a minute's counts are kept after the watermark passed it, seconds: as long as a late log may have a window
-/// judged anew (10 minutes), and a window with three times as much before it to be compared with.
-pub const KEPT: i64 = 30 * 60;
+/// judged anew (10 minutes), what an explanation looks back on, and some minutes until it is told.
+pub const KEPT: i64 = crate::explain::REACH + 14 * 60;
 
 /// Logs of a part. `other` of a service is what is not counted by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! The breakdown in the dataflow.
 
 use super::{Breakdown, Gathered, KEPT, Limits};
+use crate::explain::Explainer;
 use crate::patterns::Named;
 use crate::record::{Change, Epoch, Keyed, Tick};
 use compact_str::CompactString;
 use differential_dataflow::Hashable;
-use smartlog_schema::anomaly::EpisodeChange;
+use smartlog_schema::window::{MINUTE, floor_to};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,8 +36,8 @@ pub struct Inputs<'scope> {
     pub seeds: StreamVec<'scope, Epoch, Keyed>,
 }
 
-/// Keeps the counts of the services that hash to this worker, and has `explain` look at every change of an episode, with
-/// all counts of its epoch and before. Gives `changes` back, and what the store must remember.
+/// Keeps the counts of the services that hash to this worker, and has every change of an episode explained, with all
+/// counts of its epoch and before. Gives `changes` back, and what the store must remember.
 ///
 /// `parts`: shared with whoever publishes how many parts there are in the process.
 pub fn breakdown<'scope>(
@@ -45,7 +46,6 @@ pub fn breakdown<'scope>(
     ticks: StreamVec<'scope, Epoch, Tick>,
     limits: Limits,
     parts: Arc<AtomicUsize>,
-    mut explain: impl FnMut(&mut EpisodeChange, &Breakdown) + 'static,
 ) -> StreamVec<'scope, Epoch, Change> {
     let Inputs { gathered, names, seeds } = inputs;
     let mut builder = OperatorBuilder::new("breakdown".to_owned(), changes.scope());
@@ -60,6 +60,7 @@ pub fn breakdown<'scope>(
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut all = Breakdown::new(limits);
+        let mut explainer = Explainer::default();
         let mut reported = 0;
         let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
         move |frontiers| {
@@ -82,16 +83,18 @@ pub fn breakdown<'scope>(
                 let mut output = out.activate();
                 let mut session = output.session(&cap);
                 names.into_iter().for_each(|named| all.name(named));
-                seeds.iter().for_each(|seed| restore(&mut all, seed));
+                seeds.iter().for_each(|seed| restore(&mut all, &mut explainer, seed));
                 session.give_iterator(take(&mut all, &gathered).into_iter());
                 for mut change in changes {
                     if let Change::Episode(change) = &mut change {
-                        explain(change, &all);
+                        explainer.explain(&mut change.episode, &all);
                     }
                     session.give(change);
                 }
                 if let Some(tick) = tick.filter(Tick::is_known) {
-                    all.forget_before(tick.final_through() - KEPT);
+                    let before = floor_to(tick.final_through() - KEPT, MINUTE);
+                    all.forget_before(before);
+                    explainer.forget_before(before);
                 }
             }
             parts.fetch_add(all.len().wrapping_sub(reported), Ordering::Relaxed);
@@ -101,10 +104,14 @@ pub fn breakdown<'scope>(
     explained
 }
 
-fn restore(all: &mut Breakdown, seed: &Keyed) {
-    if let Keyed::SeedMinute { service, minute, state } = seed {
-        // Of another version: what is new counts from here on.
-        let _ = all.restore(service, *minute, state);
+fn restore(all: &mut Breakdown, explainer: &mut Explainer, seed: &Keyed) {
+    match seed {
+        Keyed::SeedMinute { service, minute, state } => {
+            // Of another version: what is new counts from here on.
+            let _ = all.restore(service, *minute, state);
+        }
+        Keyed::SeedEpisode(episode) => explainer.remember(episode),
+        _ => {}
     }
 }
 

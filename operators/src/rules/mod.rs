@@ -58,6 +58,16 @@ impl View<'_> {
         }
     }
 
+    /// What a rule measured over the last `seconds`: the sums, what is expected of them, and of how many seconds. Where
+    /// that is none of the lengths of windows it was silence, and counts as a minute without a log.
+    pub fn measured(&self, seconds: i64) -> (Sums, &Expected, i64) {
+        let scales = [Scale::Window, Scale::Minute, Scale::Drift];
+        match scales.into_iter().find(|scale| self.seconds(*scale) == seconds) {
+            Some(scale) => (self.sums(scale).unwrap_or_default(), self.expected(scale), seconds),
+            None => (Sums::default(), self.expected(Scale::Minute), MINUTE),
+        }
+    }
+
     /// The surprise that a test asks for, nats.
     fn needed(&self, test: Test) -> f64 {
         -test.significance.ln() + self.demand

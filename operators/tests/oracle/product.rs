@@ -180,7 +180,6 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
             ticks.clone(),
             breakdown::Limits::default(),
             parts,
-            |_, _| (),
         );
 
         let changes = changes.concat(slots).concat(hours).concat(learned).concat(detected).map(Out::Change);

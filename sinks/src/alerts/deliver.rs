@@ -8,6 +8,7 @@
 //! ```
 
 use super::config::{AlertsConfig, HookConfig};
+use super::lines::lines;
 use super::message::{Message, Notice, Phase};
 use super::policy::{RateLimit, after, back_off};
 use super::post::{Outcome, post};
@@ -225,12 +226,16 @@ impl Deliverer {
         // One that could not be changed and is told anew is another message.
         let anew = if first.edits.as_deref() == Some("") { "-anew" } else { "" };
         let key = format!("smartlog-{}-{}-{}{anew}", self.pipeline, self.hook.name, first.id);
-        let sql = "UPDATE alert_outbox SET message_key = $2, external_ref = $3 \
+        for row in &mut batch {
+            row.notice.samples = lines(&mut self.tables, &row.notice).await?;
+        }
+        let sql = "UPDATE alert_outbox SET message_key = $2, external_ref = $3, notice = $4 \
                    WHERE id = $1 AND status = 'pending' AND message_key IS NULL";
-        let steps: Vec<Step> = batch
-            .iter()
-            .map(|row| Step::one(sql, values![row.id, key.as_str(), row.edits.as_deref()]))
-            .collect();
+        let step = |row: &Waiting| {
+            let notice = serde_json::to_string(&row.notice).unwrap_or_default();
+            Step::one(sql, values![row.id, key.as_str(), row.edits.as_deref(), notice])
+        };
+        let steps: Vec<Step> = batch.iter().map(step).collect();
         if !self.tables.apply(&steps).await? {
             return Ok(None);
         }

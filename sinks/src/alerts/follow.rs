@@ -12,10 +12,11 @@ use crate::retry::Patience;
 use jiff::Timestamp;
 use serde_json::Value;
 use smartlog_schema::anomaly::Severity;
+use smartlog_schema::explanation::Explanation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The name under which the position, a `seq` of `anomaly_events`, is stored.
@@ -29,14 +30,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub const MOST_PENDING: i64 = 10_000;
 /// How long an alert that was told is kept, microseconds: its end may refer to it.
 const KEPT_US: i64 = 30 * 86_400 * 1_000_000;
-/// Lines of the logs that an alert cites, and how much of each, characters.
-const SAMPLES: i64 = 3;
-const SAMPLE_CHARS: usize = 300;
-/// How long an alert waits for lines that were judged and are not stored yet, and how often they are looked for.
-const LINES_PATIENCE: Duration = Duration::from_secs(3);
-const LINES_PAUSE: Duration = Duration::from_millis(200);
-/// How far before its start the lines of an episode lie, microseconds: the window that raised it.
-const WINDOW_US: i64 = 300 * 1_000_000;
 
 /// Where following begins: at the stored position, or now.
 ///
@@ -187,7 +180,7 @@ impl Follower {
                 }
                 if matches!(verdict, Verdict::Tell | Verdict::Replace) {
                     if notice.is_none() {
-                        notice = Some(self.notice(change, phase).await?);
+                        notice = Some(self.notice(change, phase));
                     }
                     // Receivers that know an alert by what it says must know it again at its end.
                     let severity = last
@@ -261,14 +254,17 @@ impl Follower {
     }
 
     /// What is told of a change.
-    async fn notice(&mut self, change: &Change, phase: Phase) -> Result<Notice, SinkError> {
+    fn notice(&self, change: &Change, phase: Phase) -> Notice {
         let episode = &change.episode;
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let explanation: Value =
+        // Written by this program; what cannot be read of it is not told.
+        let explanation: Explanation =
             serde_json::from_str(episode["explanation"].as_str().unwrap_or("{}")).unwrap_or_default();
+        let is_told = !explanation.metric.is_empty();
+        let named = |text: String| Some(text).filter(|text| !text.is_empty());
         let time = |name: &str| Timestamp::from_second(episode[name].as_i64()?).ok();
         let id = change.anomaly_id;
-        Ok(Notice {
+        Notice {
             id,
             seq: change.seq,
             status: phase,
@@ -277,59 +273,21 @@ impl Follower {
             severity: change.severity().as_str().to_owned(),
             started_at: time("started_at").unwrap_or(Timestamp::UNIX_EPOCH),
             ended_at: time("ended_at"),
-            metric: text(&explanation["metric"]),
-            unit: text(&explanation["unit"]),
-            typical: explanation["typical"].as_f64(),
-            actual: explanation["actual"].as_f64(),
+            typical: is_told.then_some(explanation.typical),
+            actual: is_told.then_some(explanation.actual),
+            metric: named(explanation.metric),
+            unit: named(explanation.unit),
+            why: explanation.summary.into_iter().skip(1).collect(),
+            cited: explanation.samples,
             description: text(&episode["description"]).unwrap_or_default(),
             reason: change.reason.clone(),
-            samples: self.samples(change).await?,
+            samples: Vec::new(),
             url: self
                 .config
                 .page_url
                 .as_ref()
                 .map(|page| format!("{}/?anomaly={id}", page.trim_end_matches('/'))),
-        })
-    }
-
-    /// The newest lines of the episode's service and time; errors, where it is about errors.
-    async fn samples(&mut self, change: &Change) -> Result<Vec<String>, SinkError> {
-        let us = |name: &str| change.episode[name].as_i64().unwrap_or(0).saturating_mul(1_000_000);
-        let (from, to) =
-            (us("started_at").saturating_sub(WINDOW_US), us("last_seen").saturating_add(1_000_000));
-        let mut sql = format!(
-            "SELECT level, message FROM logs WHERE timestamp >= {} AND timestamp < {}",
-            self.tables.moment("$1"),
-            self.tables.moment("$2")
-        );
-        let mut values = values![from, to, SAMPLES];
-        if let Some(service) = change.service() {
-            sql.push_str(" AND service = $4");
-            values.push(service.into());
         }
-        if change.anomaly_type() == "error_rate_spike" {
-            sql.push_str(" AND level IN ('ERROR', 'FATAL')");
-        }
-        sql.push_str(" ORDER BY timestamp DESC LIMIT $3");
-        let began = Instant::now();
-        let mut rows = self.tables.query(&sql, values.clone()).await?;
-        while (rows.len() as i64) < SAMPLES && began.elapsed() < LINES_PATIENCE && self.lines_follow().await?
-        {
-            tokio::time::sleep(LINES_PAUSE).await;
-            rows = self.tables.query(&sql, values.clone()).await?;
-        }
-        let line = |row: &Row| -> String {
-            format!("{} {}", row.text(0), row.text(1)).chars().take(SAMPLE_CHARS).collect()
-        };
-        Ok(rows.iter().map(line).collect())
-    }
-
-    /// Whether lines that were judged are not stored yet: detection does not wait for the table of logs.
-    async fn lines_follow(&mut self) -> Result<bool, SinkError> {
-        let sql = "SELECT 1 FROM sink_positions AS l JOIN sink_positions AS a ON a.sink = 'aggregates' \
-                   AND a.topic = l.topic AND a.partition = l.partition \
-                   WHERE l.sink = 'logs' AND coalesce(l.next_offset, 0) < a.next_offset LIMIT 1";
-        Ok(!self.tables.query(sql, values![]).await?.is_empty())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use smartlog_schema::explanation::{Sample, significant};
 
 /// Where the episode of a notice stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +63,13 @@ pub struct Notice {
     pub description: String,
     /// Why it was retracted, where that was said.
     pub reason: Option<String>,
-    /// Up to three lines of its service and time.
+    /// Who changed most, who is silent: sentences.
+    #[serde(default)]
+    pub why: Vec<String>,
+    /// Where the lines are that it cites.
+    #[serde(default)]
+    pub cited: Vec<Sample>,
+    /// Up to three lines of its service and time, looked up when it is told.
     pub samples: Vec<String>,
     /// The page, at this episode.
     pub url: Option<String>,
@@ -80,16 +87,12 @@ impl Notice {
     pub fn comparison(&self) -> Option<String> {
         let unit = self.unit.as_deref().map_or(String::new(), |unit| format!(" {unit}"));
         let metric = self.metric.as_deref().unwrap_or("value");
-        Some(format!("{metric}: {}{unit}, usually {}{unit}", shown(self.actual?), shown(self.typical?)))
+        Some(format!(
+            "{metric}: {}{unit}, usually {}{unit}",
+            significant(self.actual?),
+            significant(self.typical?)
+        ))
     }
-}
-
-/// Three significant digits.
-fn shown(value: f64) -> String {
-    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
-    let decimals = (2 - magnitude).clamp(0, 6) as usize;
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// What one request tells.
@@ -123,6 +126,8 @@ impl Message {
             actual: Some(12.5),
             description: "This is a test of smartlog's alerts: nothing is wrong.".into(),
             reason: None,
+            why: vec!["host web-1: 90 % of the errors, 10 % before".into()],
+            cited: Vec::new(),
             samples: vec!["ERROR a line of a log would stand here".into()],
             url: page_url.map(|page| format!("{}/", page.trim_end_matches('/'))),
         };

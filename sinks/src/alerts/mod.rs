@@ -4,6 +4,7 @@
 //!   anomaly_events ── follow ─▶ alert_outbox ── deliver, one task a hook ─▶ formats/x.rs ─▶ POST
 //!     from the stored position     │ one row a change and hook                ▲
 //!     in the same transaction      └ grouped, held, limited: policy.rs        └ retried until it is taken
+//!                                    lines of the logs: lines.rs
 //! ```
 //!
 //! Only what complete windows say is told: that an episode is there, and that it is over or was disproved. Hooks that can
@@ -15,6 +16,7 @@ mod config;
 mod deliver;
 mod follow;
 pub mod formats;
+mod lines;
 mod message;
 mod policy;
 mod post;

@@ -10,6 +10,7 @@ pub(super) mod progress;
 mod summary;
 mod table;
 mod timeline;
+mod why;
 
 use super::job;
 use crate::config::{Config, OutputFormat};
@@ -67,6 +68,7 @@ pub fn run(config: &Config, inputs: Vec<PathBuf>) -> anyhow::Result<ExitCode> {
         OutputFormat::Table => {
             let look = table::Look::of_stdout();
             out.write_all(table::episodes(&episodes, timelines, &look).as_bytes())?;
+            out.write_all(why::sentences(&episodes, &look).as_bytes())?;
             writeln!(out, "{summary}")?;
         }
     }

@@ -6,6 +6,7 @@ use console::{Style, Term, measure_text_width, truncate_str};
 use jiff::Timestamp;
 use serde::Deserialize;
 use smartlog_schema::anomaly::{Episode, Severity};
+use smartlog_schema::explanation::significant;
 use std::io::IsTerminal as _;
 
 /// Width where there is no terminal to ask.
@@ -84,8 +85,7 @@ pub fn episodes(episodes: &[&Episode], timelines: &Timelines, look: &Look) -> St
         row[TIMELINE_COLUMN] = timelines.picture(service, episode.key.anomaly_type, span, room);
         row[SERVICE_COLUMN] = truncate_str(&row[SERVICE_COLUMN], widest[SERVICE_COLUMN], "…").into_owned();
     }
-    let mut text =
-        line(&HEAD.map(str::to_owned), &kept, &widest, &|_, cell| paint(look, &Style::new().bold(), cell));
+    let mut text = line(&HEAD.map(str::to_owned), &kept, &widest, &|_, cell| bold(look, cell));
     for (row, episode) in rows.iter().zip(episodes) {
         text += &line(row, &kept, &widest, &|column, cell| match column {
             2 | 5 | 6 => paint(look, &style_of(episode.severity), cell),
@@ -116,13 +116,6 @@ fn started(at: Timestamp) -> String {
     at.strftime("%m-%d %H:%M:%S").to_string()
 }
 
-/// Three significant digits, as people read numbers.
-fn significant(value: f64) -> String {
-    let magnitude = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
-    let text = format!("{value:.*}", (2 - magnitude).clamp(0, 6) as usize);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
 fn line(
     row: &[String; COLUMNS],
     kept: &[usize],
@@ -144,6 +137,11 @@ fn style_of(severity: Severity) -> Style {
         Severity::Medium => Style::new().yellow(),
         Severity::Low => Style::new().cyan(),
     }
+}
+
+/// `text` as a head.
+pub fn bold(look: &Look, text: &str) -> String {
+    paint(look, &Style::new().bold(), text)
 }
 
 fn paint(look: &Look, style: &Style, text: &str) -> String {

@@ -40,6 +40,7 @@ fn alert(notice: &Notice, now: Timestamp) -> Value {
     let samples: Vec<String> = notice.samples.iter().map(|line| cut(line, SAMPLE)).collect();
     for (name, text) in [
         ("comparison", notice.comparison()),
+        ("why", Some(notice.why.iter().map(|text| cut(text, SAMPLE)).collect::<Vec<_>>().join("\n"))),
         ("reason", notice.reason.clone()),
         ("samples", Some(samples.join("\n"))),
     ] {

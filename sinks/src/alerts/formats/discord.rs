@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 pub const FORMAT: Format = Format { name: "discord", most: 5, message_ref: Some(message_ref), render };
 
 const TITLE: usize = 200;
-const DESCRIPTION: usize = 350;
-const SAMPLE: usize = 150;
+const DESCRIPTION: usize = 300;
+const SAMPLE: usize = 90;
+const WHY: usize = 90;
 
 fn render(url: &str, message: &Message) -> Request {
     let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
@@ -33,6 +34,7 @@ fn render(url: &str, message: &Message) -> Request {
 fn embed(notice: &Notice) -> Value {
     let mut lines = vec![cut(&notice.description, DESCRIPTION)];
     lines.extend(notice.comparison());
+    lines.extend(notice.why.iter().take(2).map(|text| cut(text, WHY)));
     lines.extend(notice.reason.as_deref().map(|reason| cut(reason, SAMPLE)));
     if !notice.samples.is_empty() {
         let sample = |line: &String| cut(line, SAMPLE).replace('`', "'");

@@ -18,6 +18,7 @@ fn render(url: &str, message: &Message) -> Request {
 fn bounded(notice: &Notice) -> Notice {
     Notice {
         description: cut(&notice.description, DESCRIPTION),
+        why: notice.why.iter().map(|text| cut(text, SAMPLE)).collect(),
         samples: notice.samples.iter().map(|line| cut(line, SAMPLE)).collect(),
         ..notice.clone()
     }

@@ -7,6 +7,7 @@ mod slack;
 
 use super::message::Message;
 use serde_json::Value;
+use smartlog_schema::explanation::cut;
 
 /// Every format, one line each.
 pub const FORMATS: &[Format] = &[json::FORMAT, slack::FORMAT, discord::FORMAT, alertmanager::FORMAT];
@@ -41,14 +42,6 @@ fn colour(notice: &super::message::Notice) -> u32 {
         (super::message::Phase::Firing, _) => 0xFA_DE2A,
         (super::message::Phase::Retracted, _) => 0x80_8080,
         _ => 0x37_872D,
-    }
-}
-
-/// `text` within `most` characters.
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
@@ -142,6 +135,7 @@ mod tests {
         told.description = "ü".repeat(10_000);
         told.service = Some("s".repeat(100));
         told.samples = vec!["x\u{1b}[31m\"\\".repeat(5_000); 3];
+        told.why = vec!["<&>".repeat(5_000); 4];
         for format in FORMATS {
             let request = (format.render)("http://h", &message(vec![told.clone(); format.most]));
             let size = request.body.to_string().len();

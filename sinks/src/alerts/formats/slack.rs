@@ -9,6 +9,8 @@ pub const FORMAT: Format = Format { name: "slack", most: 10, message_ref: None, 
 /// Slack takes 3000 characters in a block; what is escaped grows.
 const DESCRIPTION: usize = 300;
 const REASON: usize = 150;
+const WHY: usize = 160;
+const MOST_WHY: usize = 3;
 const SAMPLE: usize = 160;
 
 fn render(url: &str, message: &Message) -> Request {
@@ -33,6 +35,10 @@ fn attachment(notice: &Notice) -> Value {
     lines.extend(notice.comparison().map(|text| escaped(&text)));
     lines.extend(notice.reason.as_deref().map(|reason| escaped(&cut(reason, REASON))));
     let mut blocks = vec![section(lines.join("\n"))];
+    let why: Vec<String> = notice.why.iter().take(MOST_WHY).map(|text| escaped(&cut(text, WHY))).collect();
+    if !why.is_empty() {
+        blocks.push(section(why.join("\n")));
+    }
     if !notice.samples.is_empty() {
         let sample = |line: &String| escaped(&cut(line, SAMPLE).replace('`', "'"));
         let samples: Vec<String> = notice.samples.iter().map(sample).collect();
