@@ -1,7 +1,7 @@
 //! Kafka partitions, assigned by hand: consumer groups would rebalance and stall.
 
 use super::kafka_batch::{Notice, Queue};
-use super::kafka_client::{Client, client};
+use super::kafka_client::{Client, client, refusal};
 use super::kafka_watch::{Watch, Watched};
 use super::{Assignment, Reader, Waker, gap};
 use anyhow::Context;
@@ -178,7 +178,8 @@ impl KafkaReader {
                         self.skip_what_is_gone(slot)
                     }
                     _ => {
-                        tracing::warn!("Kafka, {topic}[{partition}]: {message}; waiting, nothing is lost");
+                        let advice = refusal(code).map_or("nothing is lost", |refusal| refusal.advice);
+                        tracing::warn!("Kafka, {topic}[{partition}]: {message}; waiting, {advice}");
                         Ok(())
                     }
                 }

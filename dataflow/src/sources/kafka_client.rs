@@ -5,7 +5,8 @@ use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use std::time::Duration;
 
 /// The consumer that all readers use.
 pub type Client = BaseConsumer<Context>;
@@ -113,4 +114,46 @@ fn create(config: &ClientConfig) -> anyhow::Result<Client> {
             "the Kafka client refuses its configuration: {error}; see [kafka] and kafka.properties"
         )
     })
+}
+
+/// Why a broker that answers will not have us, or is not believed, and what to set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub found: &'static str,
+    pub advice: &'static str,
+}
+
+const LOGIN: Refusal = Refusal {
+    found: "refuses the login",
+    advice: "set sasl.username, sasl.password and sasl.mechanism as the brokers expect them, in kafka.properties and \
+             kafka.property_files",
+};
+const TLS: Refusal = Refusal {
+    found: "cannot be trusted by TLS",
+    advice: "set ssl.ca.location in kafka.properties to the PEM file of the authority that signed the brokers' \
+             certificates",
+};
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.found, self.advice)
+    }
+}
+
+/// What an error means that waiting alone does not mend.
+pub fn refusal(code: RDKafkaErrorCode) -> Option<Refusal> {
+    match code {
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => Some(LOGIN),
+        RDKafkaErrorCode::SSL => Some(TLS),
+        _ => None,
+    }
+}
+
+/// The newest refusal of a client that nobody reads from; each is told once.
+pub fn refused(client: &Client) -> Option<Refusal> {
+    let mut newest = None;
+    while let Some(Err(error)) = client.poll(Duration::ZERO) {
+        newest = error.rdkafka_error_code().and_then(refusal).or(newest);
+    }
+    newest
 }

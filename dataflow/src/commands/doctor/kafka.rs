@@ -3,7 +3,7 @@
 use super::Check;
 use crate::commands::job::kafka_settings;
 use crate::config::Config;
-use crate::sources::kafka_client::{Client, client};
+use crate::sources::kafka_client::{Client, Refusal, client, refused};
 use jiff::Timestamp;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -35,7 +35,7 @@ pub(super) fn checks(config: &Config, positions: Option<&[StoredPosition]>) -> V
     };
     let metadata = match client.fetch_metadata(None, PATIENCE) {
         Ok(metadata) => metadata,
-        Err(fault) => return vec![unreachable(brokers, &fault)],
+        Err(fault) => return vec![unreachable(brokers, refused(&client), &fault)],
     };
     let mut checks =
         vec![Check::ok(name, format!("{brokers} answers, {} brokers", metadata.brokers().len()))];
@@ -56,7 +56,10 @@ pub(super) fn checks(config: &Config, positions: Option<&[StoredPosition]>) -> V
     checks
 }
 
-fn unreachable(brokers: &str, fault: &KafkaError) -> Check {
+fn unreachable(brokers: &str, refusal: Option<Refusal>, fault: &KafkaError) -> Check {
+    if let Some(Refusal { found, advice }) = refusal {
+        return Check::failed("kafka", format!("{brokers} {found}"), advice);
+    }
     let advice = "check kafka.brokers (the names that the brokers advertise must be reachable from here too), \
                   security.protocol and the credentials, and that a broker runs";
     Check::failed("kafka", format!("{brokers} does not answer within {PATIENCE:?}: {fault}"), advice)
