@@ -213,6 +213,32 @@ fn a_restart_judges_retention_by_the_stored_clock() {
     assert_eq!(scene.store.number(before), 50);
 }
 
+/// A kill right after the first logs were committed leaves them without a clock, and whoever comes after has nothing left
+/// to read that would tell the time.
+#[test]
+fn a_kill_before_any_clock_was_known_does_not_stop_time() {
+    for kind in [Kind::Postgres, Kind::Sqlite] {
+        let Some(mut scene) = Scene::create(kind, "clockless") else { return };
+        (scene.traffic.unruly.malformed, scene.traffic.unruly.late) = (0, 0);
+        scene.backlog(50);
+        scene.run_to_end();
+        let newest = format!("select max({}) from logs", scene.store.micros("timestamp"));
+        let newest = scene.store.number(&newest);
+        let clockless = "update pipeline_state set clock_us = 0, watermark_us = 0, partition_clocks = '[]'";
+        let clock = "select clock_us from pipeline_state";
+
+        scene.store.rows(clockless);
+        scene.run_to_end();
+        assert_eq!(scene.store.number(clock), (newest / SECOND_US + 1) * SECOND_US, "{kind:?}, at the end");
+
+        scene.store.rows(clockless);
+        let program = scene.start(&[]);
+        let store = &mut scene.store;
+        eventually("time goes on", PATIENCE, || (store.number(clock) > newest + SECOND_US).then_some(()));
+        scene.end_and_judge(program);
+    }
+}
+
 #[test]
 fn postgres_that_crashes_in_mid_copy_loses_and_doubles_nothing() {
     let Some(mut scene) = Scene::create(Kind::Postgres, "copy") else { return };
@@ -281,7 +307,7 @@ fn when_one_process_of_a_set_is_killed_the_others_ask_for_a_restart() {
         scene.live_until("the set commits", 200, PATIENCE, |store| store.progress("logs") > before);
         set[victim].kill();
         let other = &mut set[1 - victim];
-        let status = other.wait(Duration::from_secs(20));
+        let status = other.wait(PATIENCE);
         assert_eq!(
             status.code(),
             Some(75),

@@ -8,15 +8,16 @@
 
 use crate::lanes::NEAR;
 use crate::sources::kafka::{self, Settings, describe};
-use crate::sources::kafka_client::{Client, client};
+use crate::sources::kafka_client::{Client, client, refused};
 use crate::sources::{Assignment, Sources, gap, wall_us};
 use anyhow::Context;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Message, Offset, TopicPartitionList};
-use smartlog_operators::clock::Plan;
-use smartlog_operators::record::{Epoch, Keyed, Partial};
+use smartlog_operators::clock::{Plan, StoredTime};
+use smartlog_operators::record::{Epoch, Keyed, Partial, WHOLE_STREAM};
 use smartlog_operators::score::ModelOrder;
-use smartlog_schema::commit::{Fingerprint, Snapshot};
+use smartlog_operators::settings;
+use smartlog_schema::commit::{ClockState, Fingerprint, Snapshot};
 use smartlog_schema::position::{Positions, TopicPartition};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ pub type KeepStart = Box<dyn Fn(&str, &Positions) -> anyhow::Result<()> + Send>;
 /// What it decides by.
 pub struct Brief {
     pub snapshot: Snapshot,
+    pub time: settings::Time,
     /// The log sinks in their order, and where each stands; partitions missing there start with the rest.
     pub sinks: Vec<(&'static str, Positions)>,
     /// Makes durable where a log sink begins in partitions that it has never stored anything of.
@@ -108,15 +110,23 @@ fn seed(snapshot: &mut Snapshot, orders: &SyncSender<Order>) -> bool {
     detectors.chain(episodes).chain(seconds).chain(minutes).all(|keyed| send(orders, Order::Seed(keyed)))
 }
 
+/// Where time stood, by the stored clock and by the stored seconds.
+fn stored_time(brief: &Brief) -> (ClockState, StoredTime) {
+    let clock = brief.snapshot.clock.clone().unwrap_or_default();
+    let whole = brief.snapshot.seconds.iter().filter(|(service, ..)| *service == WHOLE_STREAM);
+    let mut seconds: Vec<(i64, i64)> = whole.map(|(_, second, sums)| (*second, sums.logs)).collect();
+    seconds.sort_unstable();
+    let stored = StoredTime::of(&seconds, clock.clock_us, &brief.time);
+    (clock, stored)
+}
+
 fn of_files(paths: &[PathBuf], mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {
     let name =
         |(index, path): (i32, &PathBuf)| TopicPartition::new(format!("file:{}", path.display()), index);
     let partitions: Vec<TopicPartition> = (0..).zip(paths).map(name).collect();
+    let (clock, stored) = stored_time(&brief);
     seed(&mut brief.snapshot, orders);
-    send(
-        orders,
-        Order::Plan(Plan { partitions: partitions.clone(), clock: brief.snapshot.clock.unwrap_or_default() }),
-    );
+    send(orders, Order::Plan(Plan { partitions: partitions.clone(), clock, stored }));
     for source in partitions {
         let assignment = Assignment { source, start: 0, end: None, attached: 0, time_us: None, clock_us: 0 };
         send(orders, Order::Assign(assignment));
@@ -126,7 +136,7 @@ fn of_files(paths: &[PathBuf], mut brief: Brief, orders: &SyncSender<Order>) -> 
 
 fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {
     let client = client(settings)?;
-    let clock = brief.snapshot.clock.clone().unwrap_or_default();
+    let (clock, stored) = stored_time(&brief);
     let mut known: BTreeMap<TopicPartition, ()> = BTreeMap::new();
     let mut first = true;
     seed(&mut brief.snapshot, orders);
@@ -143,7 +153,7 @@ fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -
             if !first {
                 tracing::info!("new partitions: {}", names(&fresh));
             }
-            send(orders, Order::Plan(Plan { partitions, clock: clock.clone() }));
+            send(orders, Order::Plan(Plan { partitions, clock: clock.clone(), stored }));
             if !fresh.into_iter().all(|assignment| send(orders, Order::Assign(assignment))) {
                 return Ok(());
             }
@@ -199,7 +209,7 @@ fn wait_for_partitions(
     stop: &AtomicBool,
     first: bool,
 ) -> Option<Vec<(TopicPartition, i64, i64)>> {
-    let mut said = false;
+    let (mut refusal, mut said) = (None, None);
     while !stop.load(Ordering::Relaxed) {
         let described: anyhow::Result<Vec<_>> =
             settings.topics.iter().map(|topic| describe(client, topic)).collect();
@@ -208,9 +218,16 @@ fn wait_for_partitions(
                 None => return Some(described.into_iter().flatten().collect()),
                 Some(index) => format!("topic `{}` is not there yet", settings.topics[index]),
             },
-            Err(error) => format!("Kafka at {} does not answer ({error:#})", settings.brokers),
+            Err(error) => {
+                refusal = refused(client).or(refusal);
+                match refusal {
+                    Some(refusal) => format!("Kafka at {} {refusal}", settings.brokers),
+                    None => format!("Kafka at {} does not answer ({error:#})", settings.brokers),
+                }
+            }
         };
-        if first && !std::mem::replace(&mut said, true) {
+        // Once, and again when it turns out that waiting alone will not do.
+        if first && said.replace(refusal) != Some(refusal) {
             tracing::warn!("{missing}; waiting for it");
         }
         pause(RETRY, stop);

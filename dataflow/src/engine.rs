@@ -227,6 +227,7 @@ impl Engine {
             shares[0].models = job.models.map(|start| start(in_force)).transpose()?;
             let brief = Brief {
                 snapshot,
+                time: job.settings.time.clone(),
                 sinks,
                 keep_start: keep_start(runtime, job.storage.as_ref()),
                 begin: job.begin,

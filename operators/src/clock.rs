@@ -218,15 +218,16 @@ pub struct Clock {
     idle: bool,
     /// See [`Tick::resumed_from`].
     resumed_from: Option<i64>,
+    stored: StoredTime,
 }
 
 impl Clock {
-    /// A clock that goes on from `state` (default: a new one).
-    pub fn new(settings: settings::Time, state: ClockState) -> Self {
+    /// A clock that goes on from `state` (default: a new one). `stored`: what the logs read before say of the time.
+    pub fn new(settings: settings::Time, state: ClockState, stored: StoredTime) -> Self {
         // Until a report says that there is something unread, the downtime counts as silence.
         let idle = state.wall_us != 0;
         let resumed_from = (state.clock_us != 0).then(|| bucket_of(state.watermark_us));
-        Clock { settings, expected: None, reports: BTreeMap::new(), state, idle, resumed_from }
+        Clock { settings, expected: None, reports: BTreeMap::new(), state, idle, resumed_from, stored }
     }
 
     /// Names the partitions that exist; more may be added, none is ever taken away.
@@ -259,6 +260,10 @@ impl Clock {
     fn advance(&mut self, wall_us: i64, ended: bool) {
         let idle = self.reports.values().all(|r| r.at_end || r.ended);
         let reached = if idle { self.reached_by_all() } else { self.held_by_the_unread() };
+        if idle && reached.is_none() && self.state.clock_us == 0 {
+            self.state.clock_us = self.stored.time_us.unwrap_or(0);
+        }
+        let reached = if ended { reached.max(self.stored.last_us) } else { reached };
         let mut clock_us = self.state.clock_us.max(reached.unwrap_or(0));
         if idle && self.idle && !ended && self.state.clock_us != 0 {
             clock_us = clock_us.max(self.state.clock_us + (wall_us - self.state.wall_us).max(0));
@@ -296,7 +301,7 @@ pub fn clock<'scope>(
     settings: settings::Time,
 ) -> StreamVec<'scope, Epoch, Tick> {
     reports.binary_frontier(plan, Pipeline, Pipeline, "clock", move |_, _| {
-        let mut clock = Clock::new(settings.clone(), ClockState::default());
+        let mut clock = Clock::new(settings.clone(), ClockState::default(), StoredTime::default());
         let mut started = false;
         let mut stash = BTreeMap::new();
         let mut plans: BTreeMap<Epoch, Vec<Plan>> = BTreeMap::new();
@@ -321,7 +326,7 @@ pub fn clock<'scope>(
                 while let Some(entry) = plans.first_entry().filter(|e| *e.key() <= epoch) {
                     for plan in entry.remove() {
                         if !std::mem::replace(&mut started, true) {
-                            clock = Clock::new(settings.clone(), plan.clock.clone());
+                            clock = Clock::new(settings.clone(), plan.clock.clone(), plan.stored);
                         }
                         clock.expect(plan.partitions);
                     }
@@ -340,4 +345,48 @@ pub struct Plan {
     pub partitions: Vec<TopicPartition>,
     /// Where the clock goes on; only the first plan's counts.
     pub clock: ClockState,
+    /// What the stored seconds say; only the first plan's counts.
+    pub stored: StoredTime,
+}
+
+/// The time that the stored seconds tell. A process may be killed when all was read and no clock was known yet, or before
+/// the last logs moved it: its successor has nothing left to read that would tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StoredTime {
+    /// Where a clock begins that nothing else tells the time, microseconds; `None` where a clock is stored.
+    pub time_us: Option<i64>,
+    /// Begin of the latest credible second that holds a log, microseconds.
+    pub last_us: Option<i64>,
+}
+
+impl StoredTime {
+    /// `seconds` of the whole stream, ascending, each with its number of logs; `clock_us`: the stored clock, 0: none.
+    pub fn of(seconds: &[(i64, i64)], clock_us: i64, settings: &settings::Time) -> Self {
+        let sample = evenly(seconds);
+        if sample.is_empty() {
+            return StoredTime::default();
+        }
+        let known = if clock_us == 0 { median(&sample) } else { clock_us };
+        let limit_us = known.saturating_add(settings.max_clock_jump * MICROS);
+        let credible = &sample[..sample.partition_point(|&t| t <= limit_us)];
+        let time_us = (clock_us == 0).then(|| credible[measure(credible)]);
+        let last_us = seconds.iter().map(|(second, _)| second * MICROS).rfind(|&t| t <= limit_us);
+        StoredTime { time_us, last_us }
+    }
+}
+
+/// The event times of at most [`RECENT`] logs, spread evenly over all of them, ascending, microseconds.
+fn evenly(seconds: &[(i64, i64)]) -> Vec<i64> {
+    let total: i64 = seconds.iter().map(|(_, logs)| logs).sum();
+    let count = total.min(RECENT as i64);
+    let mut sample = Vec::new();
+    let mut passed = 0;
+    for &(second, logs) in seconds {
+        passed += logs;
+        // The log of rank r (from 1) stands for all up to it.
+        while (sample.len() as i64) < count && (sample.len() as i64 + 1) * total <= passed * count {
+            sample.push(second * MICROS);
+        }
+    }
+    sample
 }

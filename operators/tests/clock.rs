@@ -1,7 +1,7 @@
 //! Event time: what one partition says, and what all of them together mean.
 
 use proptest::prelude::*;
-use smartlog_operators::clock::{Clock, PartitionTime};
+use smartlog_operators::clock::{Clock, PartitionTime, StoredTime};
 use smartlog_operators::record::Report;
 use smartlog_operators::settings::Time;
 use smartlog_schema::commit::ClockState;
@@ -167,7 +167,7 @@ fn report(index: i32, time: Option<i64>, at_end: bool, wall: i64) -> Report {
 }
 
 fn clock_of(partitions: i32) -> Clock {
-    let mut clock = Clock::new(settings(), ClockState::default());
+    let mut clock = Clock::new(settings(), ClockState::default(), StoredTime::default());
     clock.expect((0..partitions).map(partition));
     clock
 }
@@ -226,13 +226,54 @@ fn a_downtime_is_silence_only_if_nothing_was_waiting() {
     before.report(report(0, Some(10), true, 0));
     let state = (*before.tick().clock).clone();
     let resumed = || {
-        let mut clock = Clock::new(settings(), state.clone());
+        let mut clock = Clock::new(settings(), state.clone(), StoredTime::default());
         clock.expect([partition(0)]);
         clock
     };
     assert_eq!(tick(&mut resumed(), &[report(0, Some(10), true, 3_600)]), Some((3_610, 3_605)));
     assert_eq!(tick(&mut resumed(), &[report(0, Some(11), false, 3_600)]), Some((11, 6)));
     assert_eq!(resumed().tick().resumed_from, Some(FIVE_PAST_TEN / SECOND + 5));
+}
+
+/// Logs in seconds after 10:05, and how many; what they say of the time, in seconds after 10:05.
+fn stored(seconds: &[(i64, i64)], clock: Option<i64>) -> (Option<i64>, Option<i64>) {
+    let seconds: Vec<_> = seconds.iter().map(|(at, logs)| (FIVE_PAST_TEN / SECOND + at, *logs)).collect();
+    let clock_us = clock.map_or(0, |at| FIVE_PAST_TEN + at * SECOND);
+    let StoredTime { time_us, last_us } = StoredTime::of(&seconds, clock_us, &settings());
+    let after = |us: i64| (us - FIVE_PAST_TEN) / SECOND;
+    (time_us.map(after), last_us.map(after))
+}
+
+#[test]
+fn stored_seconds_tell_the_time_that_no_wrong_clock_moves() {
+    assert_eq!(stored(&[], None), (None, None));
+    assert_eq!(stored(&[(7, 1)], None), (Some(7), Some(7)));
+    assert_eq!(stored(&[(0, 1), (1, 20), (2, 20), (3, 2)], None), (Some(2), Some(3)), "the 0.9 quantile");
+    assert_eq!(stored(&[(1, 500_000), (2, 500_000), (3, 3)], None), (Some(2), Some(3)), "however many");
+    assert_eq!(stored(&[(1, 20), (2, 20), (300, 2)], None), (Some(2), Some(300)), "one host minutes ahead");
+    assert_eq!(stored(&[(1, 20), (2, 20), (3_600, 9)], None), (Some(2), Some(2)), "and one an hour ahead");
+    assert_eq!(stored(&[(-3_600, 9), (1, 20), (2, 20)], None), (Some(2), Some(2)), "late ones hold nobody");
+    assert_eq!(stored(&[(1, 20), (9, 1), (3_600, 1)], Some(2)), (None, Some(9)), "a stored clock stands");
+}
+
+#[test]
+fn a_clock_that_a_kill_left_unknown_is_told_by_what_was_read() {
+    let seconds = [(FIVE_PAST_TEN / SECOND, 30), (FIVE_PAST_TEN / SECOND + 4, 1)];
+    let killed = ClockState { wall_us: WALL, ..ClockState::default() };
+    let stored = StoredTime::of(&seconds, 0, &settings());
+    let resumed = || {
+        let mut clock = Clock::new(settings(), killed.clone(), stored);
+        clock.expect([partition(0)]);
+        clock
+    };
+    // Nothing is left to read: time goes on from there, downtime included.
+    assert_eq!(tick(&mut resumed(), &[report(0, None, true, 60)]), Some((60, 55)));
+    // Something is: that will tell, and it may be from before.
+    assert_eq!(tick(&mut resumed(), &[report(0, None, false, 60)]), None);
+    assert_eq!(tick(&mut resumed(), &[report(0, Some(-30), false, 60)]), Some((-30, -35)));
+    // The end of the input comes after all that was read.
+    let ended = Report { ended: true, ..report(0, None, true, 60) };
+    assert_eq!(tick(&mut resumed(), &[ended]), Some((5, 5)));
 }
 
 #[test]

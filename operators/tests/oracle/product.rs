@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_operators::admit::admit;
 use smartlog_operators::breakdown::{self, Breakdown, KEPT, breakdown};
-use smartlog_operators::clock::{Plan, clock};
+use smartlog_operators::clock::{Plan, StoredTime, clock};
 use smartlog_operators::detect::{self, detect};
 use smartlog_operators::feature_rows::{FeatureRow, feature_rows};
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
@@ -15,8 +15,9 @@ use smartlog_operators::hourly::hourly;
 use smartlog_operators::parse::{FieldMapping, Limits, Parser};
 use smartlog_operators::patterns::{Mining, patterns};
 use smartlog_operators::record::{
-    self, Change, Epoch, Keyed, Partial, Partition, Record, Records, Report, Tick,
+    self, Change, Epoch, Keyed, Partial, Partition, Record, Records, Report, Tick, WHOLE_STREAM,
 };
+use smartlog_operators::settings;
 use smartlog_operators::sums::{Diff, Sums, sums};
 use smartlog_operators::window::{Windows, kept_seconds, window};
 use smartlog_operators::window_rows::{WindowRow, window_rows};
@@ -145,7 +146,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let seeds = if first { run.store.seeds() } else { Vec::new() };
         let seeds = seeds.to_stream(scope);
         let partitions = (0..run.input.partitions.len()).map(partition).collect();
-        let plan = Plan { partitions, clock: run.store.clock.clone() };
+        let plan = Plan { partitions, clock: run.store.clock.clone(), stored: run.store.time(&time) };
         let plans = if first { vec![plan] } else { Vec::new() }.to_stream(scope);
 
         let wake = Rc::new(RefCell::new(None));
@@ -435,6 +436,13 @@ impl Store {
             breakdown.restore(service, *minute, state).expect("what was stored can be read");
         }
         breakdown
+    }
+
+    /// What the stored seconds say of the time.
+    fn time(&self, settings: &settings::Time) -> StoredTime {
+        let whole = self.seconds.iter().filter(|((service, _), _)| *service == WHOLE_STREAM);
+        let seconds: Vec<_> = whole.map(|((_, second), sums)| (*second, sums.logs)).collect();
+        StoredTime::of(&seconds, self.clock.clock_us, settings)
     }
 
     /// What a start brings back, in the program's order.
