@@ -104,9 +104,12 @@ deploy-api: ## has the hosted API take the newest release: DEPLOY_HOOK (a URL, s
 coverage: ## line coverage of the tests, as HTML in the build folder
 	scripts/coverage
 
-fuzz: ## every test whose name holds "fuzz", for FUZZ_SECONDS each
-	BOLERO_RANDOM_TEST_TIME_MS=$(FUZZ_SECONDS)000 BOLERO_RANDOM_ITERATIONS=1000000000 PROPTEST_CASES=1000000 \
-	cargo test --release $(LOCKED) $(PACKAGES) $(FEATURES) fuzz -- --nocapture --test-threads 1
+fuzz: ## the fuzz targets, FUZZ_SECONDS (60) each; needs cargo-fuzz and a nightly toolchain (fuzz/README.md)
+	@for target in $(or $(FUZZ),parse timestamp config); do \
+	mkdir -p fuzz/corpus/$$target && echo "== $$target" && \
+	cargo +nightly fuzz run $$([ $$target != config ] || echo --features=config) $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	-max_total_time=$(FUZZ_SECONDS) -max_len=2048 -dict=fuzz/$$([ $$target = config ] && echo toml || echo json).dict -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 services: ## starts the real services for tests run by hand, and leaves them
 	@scripts/services start $(SERVICES) --state $(SERVICES_STATE)

@@ -1,5 +1,8 @@
-//! What must hold of the parser whatever the bytes. The fuzz targets call it with inputs that the fuzzer finds, the
-//! tests here with the seeds, on a stable compiler.
+//! What must hold of the parser, and in [`mod@config`] of the settings, whatever the bytes. The fuzz targets call it with inputs
+//! that the fuzzer finds, the tests here with the seeds, on a stable compiler.
+
+#[cfg(feature = "config")]
+pub mod config;
 
 use smartlog_operators::parse::{FieldMapping, Limits, ParsedLog, Parser, Preset, Reject, Scratch};
 use std::sync::LazyLock;
