@@ -1,7 +1,8 @@
 //! A log sink that does not keep up: detection goes on as if nothing were, and once the sink is let loose it gets every
 //! log exactly once, through kills too.
 //!
-//! The sink is PostgreSQL's table `logs`, locked by somebody else: the aggregates of the same database are not.
+//! The sink is PostgreSQL's table `logs`, locked by somebody else or with a slow trigger: the aggregates of the same database
+//! are not.
 
 use serde_json::Value;
 use smartlog_tests::judge::judge;
@@ -83,6 +84,39 @@ fn a_sink_that_stands_still_delays_nobody_and_gets_every_log_once_it_goes_on() {
         store.progress("logs") >= end && all_are(store, "attached").is_some()
     });
     scene.live_for(400, Duration::from_secs(1));
+    scene.end_and_judge(program);
+}
+
+/// The most that the program takes with one worker, a sink that keeps up or not, MiB; all logs would be 100 MiB more.
+const MOST_MEMORY: u64 = 160;
+
+#[test]
+fn a_sink_at_a_hundredth_of_its_speed_delays_no_detection_and_costs_no_memory() {
+    let Some(mut scene) = scene("crawling") else { return };
+    scene.store.slow_logs_down();
+    let now = now_us();
+    scene.traffic.unruly.late = 0;
+    scene.traffic.send(&scene.topic, 230_000, (now - 30 * MINUTE_US, now - 4 * MINUTE_US));
+    scene.traffic.failing = Some("checkout");
+    scene.traffic.send(&scene.topic, 30_000, (now - 4 * MINUTE_US, now - MINUTE_US));
+    scene.traffic.failing = None;
+    scene.traffic.send(&scene.topic, 10_000, (now - MINUTE_US, now));
+    let program = scene.start(&["--workers", "1"]);
+    counted(&mut scene);
+    let found =
+        "select count(*) from anomalies where service = 'checkout' and anomaly_type = 'error_rate_spike'";
+    let store = &mut scene.store;
+    eventually("the incident is raised", PATIENCE, || (store.number(found) > 0).then_some(()));
+    // For a while, as it happens, with the sink at the limit of what it takes.
+    scene.live_for(500, Duration::from_secs(8));
+    let end = counted(&mut scene);
+    let stored = scene.store.progress("logs");
+    assert!(stored > 0 && stored < end / 2, "{stored} of {end} logs were stored: the sink was not slow");
+    let most = program.memory_mib("VmHWM");
+    eprintln!("{stored} of {end} logs stored when all were counted; {most} MiB at most");
+    assert!(most <= MOST_MEMORY, "{most} MiB");
+
+    scene.store.let_logs_go();
     scene.end_and_judge(program);
 }
 

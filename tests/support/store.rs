@@ -128,6 +128,19 @@ impl Store {
         Locked(client)
     }
 
+    /// Makes PostgreSQL take about a thousand logs a second, a hundredth of what it can.
+    pub fn slow_logs_down(&mut self) {
+        self.rows(
+            "create function crawl() returns trigger language plpgsql as $$ begin perform pg_sleep(0.001); return new; end $$",
+        );
+        self.rows("create trigger crawl before insert on logs for each row execute function crawl()");
+    }
+
+    /// The end of [`Store::slow_logs_down`].
+    pub fn let_logs_go(&mut self) {
+        self.rows("drop trigger crawl on logs");
+    }
+
     /// Whether a transaction of the program is under way: on PostgreSQL, whether one that [`Store::slow_commits_down`] holds up
     /// inside COMMIT.
     pub fn is_committing(&mut self) -> bool {
