@@ -173,10 +173,10 @@ fn a_receiver_that_fails_is_slow_or_asks_for_patience_gets_each_alert_under_one_
         let receiver = Receiver::start(|n, _| match n {
             0 => Reply::of(500),
             1 => Reply { headers: vec![("retry-after", "3".into())], ..Reply::of(429) },
-            2 => Reply { delay: Duration::from_secs(5), ..Reply::of(200) },
+            2 => Reply { delay: Duration::from_secs(10), ..Reply::of(200) },
             _ => Reply::of(200),
         });
-        let program = started(&scene, &hook(&receiver, "json"), &["--alerts-timeout", "1s"]);
+        let program = started(&scene, &hook(&receiver, "json"), &["--alerts-timeout", "4s"]);
         happens(&mut scene.store, PAYMENT, "raised", "provisional");
         happens(&mut scene.store, PAYMENT, "opened", "open");
         happens(&mut scene.store, PAYMENT, "updated", "open");
@@ -243,7 +243,7 @@ fn a_kill_loses_no_alert_and_the_next_start_repeats_the_same_messages() {
 fn alerts_that_come_together_are_one_message_and_what_is_withdrawn_in_time_is_not_told() {
     let Some(mut scene) = Scene::create(Kind::Postgres, "group") else { return };
     let receiver = Receiver::start(|_, _| Reply::of(200));
-    let program = started(&scene, &hook_that_waits(&receiver, "json", "4s"), &[]);
+    let program = started(&scene, &hook_that_waits(&receiver, "json", "8s"), &[]);
     for id in [1, 2, 3] {
         happens(&mut scene.store, Episode { id, ..PAYMENT }, "opened", "open");
     }

@@ -7,7 +7,7 @@
 //! ```
 
 use serde_json::{Value, json};
-use smartlog_test_services::{Service, disturbing, tool};
+use smartlog_test_services::{Service, disturbing, free_port, tool};
 use smartlog_tests::cloud::World;
 use smartlog_tests::judge::judge;
 use smartlog_tests::program::{Program, binary_with_s3, bootstrap};
@@ -220,9 +220,7 @@ fn every_number_from_kafka_to_the_costs_equals_a_recount() {
 
 /// The estimate, by hand: prices of eu-west-1, an account without S3's free year.
 fn assert_costs(cloud: &mut Cloud) {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("an address").to_string();
-    drop(free);
+    let address = format!("127.0.0.1:{}", free_port());
     let api = cloud.smartlog(&["api", "--listen", &address]);
     let path = "/api/v1/costs/estimate?account=credits";
     let estimate = eventually("the API answers", PATIENCE, || get(&address, path));

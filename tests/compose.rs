@@ -4,13 +4,12 @@
 //! (`scripts/provision/services/composed.py`), smartlog with its very commands and variables.
 
 use serde_json::Value;
-use smartlog_test_services::Service;
+use smartlog_test_services::{Service, free_port};
 use smartlog_tests::manifest::{Reader, copied, members, repository, strings, variables_of};
 use smartlog_tests::program::{Program, binary, host_file};
 use smartlog_tests::store::{Kind, Store};
 use smartlog_tests::{eventually, unique};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -304,8 +303,7 @@ fn the_set_works(broker: &str, dataflows: &[&str]) {
 
 /// The API of the set starts, and its health check sees it.
 fn the_api_is_well(service: &Value, url: &str, redis: &str) {
-    let free =
-        TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").to_string();
+    let free = format!("127.0.0.1:{}", free_port());
     let here =
         [("SMARTLOG_STORE_URL", url), ("SMARTLOG_API_LISTEN", free.as_str()), ("SMARTLOG_REDIS_URL", redis)];
     let check = strings(&service["healthcheck"]["test"]);
@@ -395,10 +393,6 @@ fn status_of(port: u16, path: &str, host: &str) -> Option<u16> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     answer.split(' ').nth(1)?.parse().ok()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").port()
 }
 
 #[test]

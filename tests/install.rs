@@ -1,7 +1,7 @@
 //! What else smartlog is installed by: systemd units, Render and Railway, the release's archive and bill of materials, deployment.
 
 use serde_json::Value;
-use smartlog_test_services::Service;
+use smartlog_test_services::{Service, free_port};
 use smartlog_tests::manifest::{Reader, members, repository};
 use smartlog_tests::program::binary;
 use smartlog_tests::store::{Kind, Store};
@@ -238,16 +238,6 @@ fn commands_of(document: &str, section: &str) -> Vec<String> {
         .skip(1)
         .map(|block| block.split("```").next().unwrap_or_default().to_owned())
         .collect()
-}
-
-/// A free port, as text.
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .expect("a free port")
-        .local_addr()
-        .expect("an address")
-        .port()
-        .to_string()
 }
 
 #[test]

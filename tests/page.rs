@@ -6,8 +6,8 @@
 //!                              └──▶ Redis ──────────────┘
 //! ```
 
-use smartlog_test_services::Service;
 use smartlog_test_services::script::Script;
+use smartlog_test_services::{Service, free_port};
 use smartlog_tests::program::Program;
 use smartlog_tests::scene::{MINUTE_US, PATIENCE, SECOND_US, Scene};
 use smartlog_tests::store::Kind;
@@ -21,11 +21,6 @@ const FAILING: &str = "checkout";
 const RATE: i64 = 20;
 /// Of the past, at the same rate.
 const BACKLOG_MINUTES: i64 = 40;
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound port has an address").port()
-}
 
 /// What serves the page, started again at the same address.
 struct Server {

@@ -40,7 +40,7 @@ async fn the_stream_goes_on_while_redis_is_away_and_comes_back_to_it(bench: Benc
     }
     let began = Instant::now();
     while scene.servers[0].get("/health").await.json()["dependencies"]["redis"]["status"] != "ok" {
-        assert!(began.elapsed() < Duration::from_secs(20));
+        assert!(began.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let metrics = scene.servers[0].get("/metrics").await.text();
@@ -96,7 +96,7 @@ async fn processes_share_rate_limits_and_go_by_their_own_without_redis() {
         if !keys.is_empty() {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "Redis is asked again");
+        assert!(began.elapsed() < Duration::from_secs(60), "Redis is asked again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     scene.end().await;

@@ -302,7 +302,7 @@ async fn survives_a_cut_at_commit(cut: Cut) {
     let Some(bench) = Bench::postgres().await else { return };
     let (mut config, proxy) = behind_proxy(&bench, cut).await;
     if cut == Cut::Silence {
-        config.attempt_timeout = Duration::from_millis(700);
+        config.attempt_timeout = Duration::from_millis(1_500);
     }
     let open =
         |health| (smartlog_sinks::state_store(&config, health, CancellationToken::new())).expect("a store");
@@ -373,11 +373,7 @@ async fn a_set_that_lost_its_lease_to_another_is_fenced() {
 /// A server that is not there is waited for, and a shutdown does not wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_server_is_waited_for_but_not_by_a_shutdown() {
-    // Bound and never accepted from once it is closed again: nobody listens there.
-    let port = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        listener.local_addr().expect("an address").port()
-    };
+    let port = smartlog_test_services::free_port();
     let config = StoreConfig::new(format!("postgres://me:s3cr3t-canary@127.0.0.1:{port}/logs"));
     let (health, cancel) = (Health::new(), CancellationToken::new());
     let mut store = smartlog_sinks::state_store(&config, health.clone(), cancel.clone()).expect("a store");

@@ -97,7 +97,7 @@ def main() -> None:
         check(program, plan, f"http://127.0.0.1:{port}")
     finally:
         server.stdin.close()
-        server.wait(20)
+        server.wait(60)
     shutil.rmtree(work)
 
 

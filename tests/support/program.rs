@@ -2,6 +2,7 @@
 
 use crate::eventually;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use smartlog_test_services::free_port;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -160,7 +161,7 @@ impl Program {
     /// SIGKILL to the main process, and waits for its end.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        let status = self.wait(Duration::from_secs(10));
+        let status = self.wait(Duration::from_secs(60));
         assert_eq!(
             status.signal(),
             Some(9),
@@ -173,6 +174,14 @@ impl Program {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("a child that nobody has waited for can be signalled");
+    }
+
+    /// A figure of the main process' memory in MiB: `VmRSS`, resident now, or `VmHWM`, the most it ever was.
+    pub fn memory_mib(&self, figure: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(figure)).expect("a line a figure");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number of kB") / 1024
     }
 
     /// Processes that the main process started.
@@ -204,13 +213,9 @@ pub fn run_to_end<A: AsRef<str>>(arguments: &[A], patience: Duration) -> (ExitSt
 
 /// `count` addresses of this host that are free now, one a line.
 pub fn host_file(folder: &Path, count: usize) -> PathBuf {
-    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let held: Vec<_> = (0..count).map(bind).collect();
-    let address =
-        |l: &std::net::TcpListener| format!("{}\n", l.local_addr().expect("a bound port has an address"));
+    let lines: String = (0..count).map(|_| format!("127.0.0.1:{}\n", free_port())).collect();
     let path = folder.join("hosts");
-    std::fs::write(&path, held.iter().map(address).collect::<String>())
-        .expect("a file in a temporary folder");
+    std::fs::write(&path, lines).expect("a file in a temporary folder");
     path
 }
 

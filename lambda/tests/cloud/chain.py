@@ -8,6 +8,7 @@ The MinIO is this test's own, for its webhook must be known when it starts.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -36,9 +37,12 @@ REGION, DATE, BUCKET = "eu-west-1", "2026-01-15", "chain"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the ports that the kernel gives to outgoing connections: nobody takes it before the server does."""
+    while True:
+        port = random.randrange(10_000, 20_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Webhook:

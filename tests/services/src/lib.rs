@@ -27,7 +27,11 @@ pub mod tls;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many ports, from 10,000 on, [`free_port`] chooses from.
+const FREE_PORTS: u16 = 10_000;
 
 /// One service, running when it was asked for.
 #[derive(Debug, Clone)]
@@ -120,6 +124,23 @@ impl Drop for Paused<'_> {
 /// When it is not there although nobody switched such tests off.
 pub fn tool(name: &str) -> Option<String> {
     Service::require(name).map(|tool| tool.address())
+}
+
+/// A port of 127.0.0.1 that nobody listens on, for a program that must be told one. Below the ports that the kernel gives to
+/// outgoing connections, and beside those of the services: nobody takes it before the program does.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs of two checkouts may run at the same time: each begins elsewhere.
+    let begin = std::process::id().wrapping_mul(7919);
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (0..FREE_PORTS)
+        .map(|_| u32::from(NEXT.fetch_add(1, Ordering::Relaxed)))
+        .map(|n| 10_000 + (begin.wrapping_add(n) % u32::from(FREE_PORTS)) as u16)
+        .find(is_free)
+        .expect("one of ten thousand ports is free")
 }
 
 /// Holds off other tests of this test program that disturb services (kill, pause, restart), until dropped.
