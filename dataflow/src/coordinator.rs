@@ -116,7 +116,7 @@ fn stored_time(brief: &Brief) -> (ClockState, StoredTime) {
     let whole = brief.snapshot.seconds.iter().filter(|(service, ..)| *service == WHOLE_STREAM);
     let mut seconds: Vec<(i64, i64)> = whole.map(|(_, second, sums)| (*second, sums.logs)).collect();
     seconds.sort_unstable();
-    let stored = StoredTime::of(&seconds, clock.clock_us, &brief.time);
+    let stored = StoredTime::of(&seconds, &clock, &brief.time);
     (clock, stored)
 }
 

@@ -353,23 +353,25 @@ pub struct Plan {
 /// the last logs moved it: its successor has nothing left to read that would tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StoredTime {
-    /// Where a clock begins that nothing else tells the time, microseconds; `None` where a clock is stored.
+    /// Where a clock begins that nothing else tells the time, microseconds; `None` where the clock or a partition's time is stored.
     pub time_us: Option<i64>,
     /// Begin of the latest credible second that holds a log, microseconds.
     pub last_us: Option<i64>,
 }
 
 impl StoredTime {
-    /// `seconds` of the whole stream, ascending, each with its number of logs; `clock_us`: the stored clock, 0: none.
-    pub fn of(seconds: &[(i64, i64)], clock_us: i64, settings: &settings::Time) -> Self {
+    /// `seconds` of the whole stream, ascending, each with its number of logs; `clock`: what else was stored.
+    pub fn of(seconds: &[(i64, i64)], clock: &ClockState, settings: &settings::Time) -> Self {
         let sample = evenly(seconds);
         if sample.is_empty() {
             return StoredTime::default();
         }
-        let known = if clock_us == 0 { median(&sample) } else { clock_us };
-        let limit_us = known.saturating_add(settings.max_clock_jump * MICROS);
+        let told = clock.partitions.values().copied().max();
+        let told = told.max(Some(clock.clock_us).filter(|clock_us| *clock_us != 0));
+        let limit_us =
+            told.unwrap_or_else(|| median(&sample)).saturating_add(settings.max_clock_jump * MICROS);
         let credible = &sample[..sample.partition_point(|&t| t <= limit_us)];
-        let time_us = (clock_us == 0).then(|| credible[measure(credible)]);
+        let time_us = told.is_none().then(|| credible[measure(credible)]);
         let last_us = seconds.iter().map(|(second, _)| second * MICROS).rfind(|&t| t <= limit_us);
         StoredTime { time_us, last_us }
     }

@@ -239,7 +239,8 @@ fn a_downtime_is_silence_only_if_nothing_was_waiting() {
 fn stored(seconds: &[(i64, i64)], clock: Option<i64>) -> (Option<i64>, Option<i64>) {
     let seconds: Vec<_> = seconds.iter().map(|(at, logs)| (FIVE_PAST_TEN / SECOND + at, *logs)).collect();
     let clock_us = clock.map_or(0, |at| FIVE_PAST_TEN + at * SECOND);
-    let StoredTime { time_us, last_us } = StoredTime::of(&seconds, clock_us, &settings());
+    let clock = ClockState { clock_us, ..ClockState::default() };
+    let StoredTime { time_us, last_us } = StoredTime::of(&seconds, &clock, &settings());
     let after = |us: i64| (us - FIVE_PAST_TEN) / SECOND;
     (time_us.map(after), last_us.map(after))
 }
@@ -260,7 +261,7 @@ fn stored_seconds_tell_the_time_that_no_wrong_clock_moves() {
 fn a_clock_that_a_kill_left_unknown_is_told_by_what_was_read() {
     let seconds = [(FIVE_PAST_TEN / SECOND, 30), (FIVE_PAST_TEN / SECOND + 4, 1)];
     let killed = ClockState { wall_us: WALL, ..ClockState::default() };
-    let stored = StoredTime::of(&seconds, 0, &settings());
+    let stored = StoredTime::of(&seconds, &killed, &settings());
     let resumed = || {
         let mut clock = Clock::new(settings(), killed.clone(), stored);
         clock.expect([partition(0)]);

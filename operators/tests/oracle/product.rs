@@ -442,7 +442,7 @@ impl Store {
     fn time(&self, settings: &settings::Time) -> StoredTime {
         let whole = self.seconds.iter().filter(|((service, _), _)| *service == WHOLE_STREAM);
         let seconds: Vec<_> = whole.map(|((_, second), sums)| (*second, sums.logs)).collect();
-        StoredTime::of(&seconds, self.clock.clock_us, settings)
+        StoredTime::of(&seconds, &self.clock, settings)
     }
 
     /// What a start brings back, in the program's order.
