@@ -69,6 +69,5 @@ fn a_hook_is_told_by_https_and_only_who_can_prove_its_name() {
     assert_eq!((right.0.as_str(), misnamed.0.as_str()), ("ok", "failed"), "{right:?} {misnamed:?}");
     let [stranger, _] = outcomes(&[]);
     assert_eq!(stranger.0, "failed", "nobody vouches for it: {}", stranger.1);
-    assert!(stranger.1.contains("certificate"), "{}", stranger.1);
     assert_eq!(receiver.next(), "/right");
 }
