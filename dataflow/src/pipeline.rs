@@ -30,10 +30,11 @@ use smartlog_operators::detect::{self, detect};
 use smartlog_operators::feature_rows::feature_rows;
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
+use smartlog_operators::outliers::abandoned;
 use smartlog_operators::parse::Parser;
 use smartlog_operators::patterns::{self, Mining, patterns};
 use smartlog_operators::record::{Change, Epoch, Keyed, Tick};
-use smartlog_operators::score::{ModelOrder, score};
+use smartlog_operators::score::{self, ModelOrder, score};
 use smartlog_operators::stretch::Wants;
 use smartlog_operators::top_services::top_services;
 use smartlog_operators::window::{Windows, window};
@@ -141,27 +142,18 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
             rows_to(rows, share.windows_file, fail("writing windows"));
         }
-        let detected = detect(
-            seconds.clone(),
-            rolling.clone(),
-            ticks.clone(),
-            seeds.clone(),
-            flow.broadcast(),
-            settings,
-        );
+        let detection = settings.detection.clone();
+        let (flow, seeded) = (flow.broadcast(), seeds.clone());
+        let detected = detect(seconds.clone(), rolling.clone(), ticks.clone(), seeded, flow, settings);
         let detected = match &blueprint.scoring {
-            None => detected,
+            None => detected.concat(seeds.clone().flat_map(abandoned)),
             Some(scoring) => {
-                let rows = feature_rows(seconds, ticks.clone(), scoring.lag);
+                let rows = feature_rows(seconds.clone(), ticks.clone(), scoring.lag);
                 tapped(rows.clone(), Arc::clone(&scoring.tap));
-                score(
-                    rows,
-                    detected,
-                    models.broadcast(),
-                    ticks.clone(),
-                    rolling,
-                    loader(blueprint.meters.scoring.clone()),
-                )
+                let (changes, orders, ticks) = (detected, models.broadcast(), ticks.clone());
+                let seeds = seeds.clone();
+                let inputs = score::Inputs { rows, changes, orders, ticks, seeds, seconds, rolling };
+                score(inputs, loader(blueprint.meters.scoring.clone()), detection)
             }
         };
 

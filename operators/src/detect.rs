@@ -12,7 +12,7 @@
 
 use crate::closed_ticks::ClosedTicks;
 use crate::detector::{Alarm, Detector, Finding};
-use crate::episodes::{Evaluation, reconcile};
+use crate::episodes::{Evaluation, reconcile, rule_of};
 use crate::flow::{Flow, Others, Who};
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
 use crate::settings;
@@ -255,12 +255,13 @@ impl Services {
                     self.services.insert(service, Service::restored(base));
                 }
             }
-            Keyed::SeedEpisode(episode) => {
+            // What no rule raised is somebody else's.
+            Keyed::SeedEpisode(episode) if rule_of(episode.key.anomaly_type).is_some() => {
                 let name = episode.key.service.clone().unwrap_or_else(|| WHOLE_STREAM.clone());
                 let first = episode.key.first_raised_at;
                 self.services.entry(name).or_insert_with(|| Service::new(first)).published.push(*episode);
             }
-            Keyed::Partial(_) | Keyed::SeedSecond(_) | Keyed::SeedMinute { .. } => {}
+            Keyed::Partial(_) | Keyed::SeedSecond(_) | Keyed::SeedEpisode(_) | Keyed::SeedMinute { .. } => {}
         }
     }
 

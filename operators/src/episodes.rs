@@ -229,7 +229,8 @@ fn key(anomaly_type: AnomalyType, first_raised_at: i64, evaluation: &Evaluation<
     EpisodeKey { service: evaluation.service.cloned(), anomaly_type, first_raised_at }
 }
 
-fn rule_of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
+/// The rule that raises episodes of a type; `None`: no rule does.
+pub(crate) fn rule_of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.anomaly_type == anomaly_type)
 }
 

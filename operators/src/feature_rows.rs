@@ -43,10 +43,15 @@ pub struct FeatureRow {
 }
 
 impl FeatureRow {
+    /// The window.
+    pub fn window(&self) -> Window {
+        let FeatureRow { end, sums, unique_services, .. } = *self;
+        Window { end, sums, unique_services }
+    }
+
     /// What the model sees.
     pub fn values(&self) -> [f64; WIDTH] {
-        let FeatureRow { end, sums, unique_services, .. } = *self;
-        features::values(&Window { end, sums, unique_services })
+        features::values(&self.window())
     }
 }
 
@@ -149,7 +154,7 @@ fn feature_windows<'scope>(
                     let mut services_at: BTreeMap<i64, i64> = BTreeMap::new();
                     each_service(
                         &mut trace,
-                        &takes.live,
+                        takes.live.keys(),
                         after - WINDOW_SECONDS,
                         epoch,
                         |service, seconds| {
@@ -196,10 +201,10 @@ where
     }
 }
 
-/// Calls `visit` for each of `live` with its sums per second from `from` on, ascending, as of `epoch`.
-fn each_service(
+/// Calls `visit` for each of `services` (ascending) with its sums per second from `from` on, ascending, as of `epoch`.
+pub(crate) fn each_service<'a>(
     trace: &mut SecondsTrace,
-    live: &BTreeMap<CompactString, i64>,
+    services: impl IntoIterator<Item = &'a CompactString>,
     from: i64,
     epoch: Epoch,
     mut visit: impl FnMut(&CompactString, &[(i64, Sums)]),
@@ -208,7 +213,7 @@ fn each_service(
     // Each batch has a cursor of its own: see `detect::Reader`.
     let mut cursors: Vec<_> = batches.iter().map(Navigable::cursor).collect();
     let mut found: Vec<(i64, Sums)> = Vec::new();
-    for service in live.keys() {
+    for service in services {
         found.clear();
         for (cursor, batch) in cursors.iter_mut().zip(&batches) {
             cursor.seek_key(batch, service);

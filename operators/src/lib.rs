@@ -16,6 +16,7 @@
 //! | [`flow`] | when the stream as a whole went on |
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
 //! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
+//! | [`outliers`] | episodes that scores alone raise, where that is wanted |
 //! | [`patterns`] | messages → shapes → templates |
 //! | [`breakdown`] | what the logs of a service are made of, by host and by shape |
 //! | [`top_services`] | the open windows of the largest services, to be watched |
@@ -37,6 +38,7 @@ pub mod features;
 pub mod flow;
 pub mod fold;
 pub mod hourly;
+pub mod outliers;
 pub mod parse;
 mod partials;
 pub mod patterns;

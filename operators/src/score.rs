@@ -3,26 +3,29 @@
 //! ```text
 //!   feature rows ─┐                         ┌─▶ Change::Score    the highest of each minute
 //!   model orders ─┼─ score (by closed epoch)┼─▶ Change::Model    in force from which window on
-//!   changes ──────┘   └ rolling             └─▶ Change::Episode  with score and model_version
+//!   changes ──────┤   ├ rolling             └─▶ Change::Episode  with score and model_version,
+//!   seeds ────────┘   └ seconds                                  or raised from scores alone (see `outliers`)
 //! ```
 //!
 //! Every final window is scored once, every 10 s of event time; a window that is still open is scored when a rule
-//! stirs. A model comes into force between two ends of windows, the same on every worker, whatever the ticks are.
+//! stirs, and the last window of an episode that was over before it was seen. A model comes into force between two ends of windows, the same on every worker, whatever the ticks are.
 
 use crate::explain::words;
-use crate::feature_rows::{FeatureRow, HOP_SECONDS};
+use crate::feature_rows::{FeatureRow, HOP_SECONDS, each_service};
 use crate::features::{self, WIDTH, Window};
-use crate::record::{Change, Epoch, Tick, WHOLE_STREAM};
+use crate::outliers::{Outliers, Seen};
+use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
+use crate::settings::Detection;
 use crate::sums::{Sums, sums};
-use crate::window::RollingTrace;
+use crate::window::{RollingTrace, SecondsTrace};
 use compact_str::CompactString;
 use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::cursor::{Cursor, cursor_list};
 use serde::{Deserialize, Serialize};
-use smartlog_schema::anomaly::{Episode, EpisodeKey};
+use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey};
 use smartlog_schema::model::{ModelSwap, Role, WindowScore};
-use smartlog_schema::window::{MINUTE, floor_to, provisional_end};
+use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use timely::dataflow::StreamVec;
@@ -83,6 +86,7 @@ struct Pending {
     orders: Vec<ModelOrder>,
     rows: Vec<FeatureRow>,
     changes: Vec<Change>,
+    seeds: Vec<Keyed>,
     tick: Option<Tick>,
 }
 
@@ -141,7 +145,12 @@ struct Scores {
     best: BTreeMap<(CompactString, Role), Best>,
     /// What was written beside episodes that are not over.
     stamps: BTreeMap<EpisodeKey, Stamp>,
+    /// What scores alone have raised.
+    outliers: Outliers,
+    settings: Detection,
     unique_services: i64,
+    /// The last tick that knew the time.
+    ticked: Option<Tick>,
     /// Windows that end at or before this were scored.
     scored_through: Option<i64>,
     /// Came into force before there was any window to score.
@@ -149,6 +158,75 @@ struct Scores {
 }
 
 impl Scores {
+    fn new(load: Loader, settings: Detection) -> Self {
+        Scores {
+            load,
+            models: BTreeMap::new(),
+            best: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            outliers: Outliers::default(),
+            settings,
+            unique_services: 0,
+            ticked: None,
+            scored_through: None,
+            untold: Vec::new(),
+        }
+    }
+
+    /// What a closed epoch comes to.
+    fn take(
+        &mut self,
+        pending: Pending,
+        tells_swaps: bool,
+        traces: &mut Traces,
+        epoch: Epoch,
+    ) -> Vec<Change> {
+        let Pending { orders, mut rows, changes, seeds, tick, .. } = pending;
+        for seed in seeds {
+            if let Keyed::SeedEpisode(episode) = seed {
+                self.outliers.restore(*episode);
+            }
+        }
+        if self.scored_through.is_none() {
+            let resumed = tick.as_ref().and_then(|tick| tick.resumed_from);
+            self.scored_through = resumed.map(|second| floor_to(second, HOP_SECONDS));
+        }
+        rows.sort_unstable();
+        let swaps = self.take_orders(orders);
+        let swaps = self.dated(swaps, &rows, tells_swaps);
+        let mut given: Vec<Change> = swaps.into_iter().map(|swap| Change::Model(Box::new(swap))).collect();
+        self.ticked = tick.filter(Tick::is_known).or(self.ticked.take());
+        let clock_us = self.ticked.as_ref().map_or(0, |tick| tick.clock.clock_us);
+        let mut raised = Vec::new();
+        for row in &rows {
+            let news = self.score(row, clock_us, &mut raised);
+            given.extend(news.into_iter().map(|score| Change::Score(Box::new(score))));
+        }
+        let end = self.ticked.as_ref().map_or(0, |tick| provisional_end(tick.clock_second()));
+        for mut change in changes {
+            if let Change::Episode(change) = &mut change {
+                let (end, sums) = traces.window(&change.episode, end, epoch);
+                let unique_services = self.unique_services;
+                self.stamp(&mut change.episode, &Window { end, sums, unique_services });
+            }
+            given.push(change);
+        }
+        self.conclude(&mut raised);
+        given.extend(raised.into_iter().map(|change| Change::Episode(Box::new(change))));
+        given
+    }
+
+    /// Every window that the clock made final was scored.
+    fn conclude(&mut self, raised: &mut Vec<EpisodeChange>) {
+        let Some(tick) = &self.ticked else { return };
+        let through = floor_to(tick.final_through(), HOP_SECONDS);
+        self.outliers.end(through, &self.settings, raised);
+        if self.scored_through != Some(through) {
+            self.forget_before(through - REMEMBERED);
+        }
+        self.scored_through = Some(self.scored_through.unwrap_or(through).max(through));
+    }
+
     /// Those that came into force, and from which window on; 0: whichever is the first.
     fn take_orders(&mut self, orders: Vec<ModelOrder>) -> Vec<ModelSwap> {
         let effective = self.scored_through.map_or(0, |through| through + HOP_SECONDS);
@@ -180,15 +258,27 @@ impl Scores {
         told
     }
 
-    /// What is news of the minute of `row`, by each model.
-    fn score(&mut self, row: &FeatureRow) -> Vec<WindowScore> {
+    /// What is news of the minute of `row`, by each model, and what became of the episodes that scores have raised.
+    fn score(
+        &mut self,
+        row: &FeatureRow,
+        clock_us: i64,
+        raised: &mut Vec<EpisodeChange>,
+    ) -> Vec<WindowScore> {
         self.unique_services = row.unique_services;
-        let (values, minute) = (row.values(), floor_to(row.end - 1, MINUTE));
+        let window = row.window();
+        let (values, minute) = (features::values(&window), floor_to(row.end - 1, MINUTE));
         let mut news = Vec::new();
         for (&role, in_force) in &self.models {
             let Some(scored) = in_force.model.score(&row.service, &values) else { continue };
             let best = self.best.entry((row.service.clone(), role)).or_insert_with(|| Best::new(minute));
-            if !best.take(row.end, &scored, in_force.model.hold()) {
+            let is_news = best.take(row.end, &scored, in_force.model.hold());
+            if role == Role::Champion {
+                let (held, model_version) = (best.raised.is_some(), in_force.version.as_str());
+                let seen = Seen { window, scored, held, model_version, clock_us };
+                self.outliers.observe(&row.service, &seen, &self.settings, raised);
+            }
+            if !is_news {
                 continue;
             }
             let (score, would_raise) = (best.score, best.raised);
@@ -208,18 +298,19 @@ impl Scores {
         news
     }
 
-    /// Writes what the model in force says of the open window beside `episode`.
+    /// Writes what the model in force says of `window` beside `episode`: of the open window, or, of an episode that was over
+    /// before it was seen, of the last beyond its threshold.
     fn stamp(&mut self, episode: &mut Episode, window: &Window) {
         let Some(champion) = self.models.get(&Role::Champion) else { return };
         let service = episode.key.service.as_deref().unwrap_or(WHOLE_STREAM.as_str());
         let known = self.stamps.remove(&episode.key);
+        let (is_over, is_new) = (episode.status.is_closed(), known.is_none());
         let mut stamp = known.unwrap_or_else(|| Stamp {
             score: episode.score,
             version: episode.model_version.clone().unwrap_or_else(|| champion.version.clone()),
             features: Vec::new(),
         });
-        // Once it is over, the window says nothing about it any more.
-        if !episode.status.is_closed() {
+        if !is_over || is_new {
             let values = features::values(window);
             let now = champion.model.score(service, &values).map(|scored| scored.score);
             if now > stamp.score {
@@ -227,11 +318,13 @@ impl Scores {
                 let shares = champion.model.shares(service, &values).unwrap_or_default();
                 stamp.features = values.into_iter().zip(shares).collect();
             }
-            self.stamps.insert(episode.key.clone(), stamp.clone());
         }
-        (episode.score, episode.model_version) = (stamp.score, Some(stamp.version));
+        (episode.score, episode.model_version) = (stamp.score, Some(stamp.version.clone()));
         if !stamp.features.is_empty() {
             words::add_model_shares(episode, &stamp.features);
+        }
+        if !is_over {
+            self.stamps.insert(episode.key.clone(), stamp);
         }
     }
 
@@ -244,38 +337,41 @@ impl Scores {
 /// How long a minute's best is remembered after its minute.
 const REMEMBERED: i64 = 2 * MINUTE;
 
-/// Scores `rows`, and writes what the champion says beside the episodes among `changes`.
+/// What is scored, and what says when and how.
+pub struct Inputs<'scope> {
+    pub rows: StreamVec<'scope, Epoch, FeatureRow>,
+    pub changes: StreamVec<'scope, Epoch, Change>,
+    pub orders: StreamVec<'scope, Epoch, ModelOrder>,
+    pub ticks: StreamVec<'scope, Epoch, Tick>,
+    /// What a restart brings back.
+    pub seeds: StreamVec<'scope, Epoch, Keyed>,
+    pub seconds: Arranged<'scope, SecondsTrace>,
+    pub rolling: Arranged<'scope, RollingTrace>,
+}
+
+/// Scores the rows, writes what the champion says beside the episodes among the changes, and adds those that it raises.
 pub fn score<'scope>(
-    rows: StreamVec<'scope, Epoch, FeatureRow>,
-    changes: StreamVec<'scope, Epoch, Change>,
-    orders: StreamVec<'scope, Epoch, ModelOrder>,
-    ticks: StreamVec<'scope, Epoch, Tick>,
-    rolling: Arranged<'scope, RollingTrace>,
+    inputs: Inputs<'scope>,
     load: Loader,
+    settings: Detection,
 ) -> StreamVec<'scope, Epoch, Change> {
+    let Inputs { rows, changes, orders, ticks, seeds, seconds, rolling } = inputs;
     let mut builder = OperatorBuilder::new("score".to_owned(), rows.scope());
     let tells_swaps = rows.scope().index() == 0;
     let mut rows_in = builder.new_input(rows, Pipeline);
     let mut changes_in = builder.new_input(changes, Pipeline);
     let mut orders_in = builder.new_input(orders, Pipeline);
     let mut ticks_in = builder.new_input(ticks, Pipeline);
+    let mut seeds_in = builder.new_input(seeds, Pipeline);
+    let mut seconds_in = builder.new_input(seconds.stream, Pipeline);
     let mut rolling_in = builder.new_input(rolling.stream, Pipeline);
     let (out, scored) = builder.new_output();
     let mut out = OutputBuilder::from(out);
-    let mut trace = rolling.trace;
+    let mut traces = Traces { seconds: seconds.trace, rolling: rolling.trace };
     builder.build(move |capabilities| {
         drop(capabilities);
-        let mut scores = Scores {
-            load,
-            models: BTreeMap::new(),
-            best: BTreeMap::new(),
-            stamps: BTreeMap::new(),
-            unique_services: 0,
-            scored_through: None,
-            untold: Vec::new(),
-        };
+        let mut scores = Scores::new(load, settings);
         let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
-        let mut ticked: Option<Tick> = None;
         move |frontiers| {
             let mut hold = |cap: Option<Capability<Epoch>>, put: &mut dyn FnMut(&mut Pending)| {
                 let Some(cap) = cap else { return };
@@ -287,50 +383,51 @@ pub fn score<'scope>(
             changes_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.changes.append(data)));
             orders_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.orders.append(data)));
             ticks_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.tick = data.pop()));
+            seeds_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.seeds.append(data)));
+            seconds_in.for_each(|_, _| {});
             rolling_in.for_each(|_, _| {});
             let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
             while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
-                let (epoch, pending) = entry.remove_entry();
-                let Pending { cap: Some(cap), orders, mut rows, changes, tick } = pending else { continue };
-                let mut output = out.activate();
-                let mut session = output.session(&cap);
-                if scores.scored_through.is_none() {
-                    let resumed = tick.as_ref().and_then(|tick| tick.resumed_from);
-                    scores.scored_through = resumed.map(|second| floor_to(second, HOP_SECONDS));
-                }
-                rows.sort_unstable();
-                let swaps = scores.take_orders(orders);
-                let swaps = scores.dated(swaps, &rows, tells_swaps);
-                session.give_iterator(swaps.into_iter().map(|swap| Change::Model(Box::new(swap))));
-                for row in &rows {
-                    session.give_iterator(scores.score(row).into_iter().map(|s| Change::Score(Box::new(s))));
-                }
-                ticked = tick.filter(Tick::is_known).or(ticked.take());
-                let end = ticked.as_ref().map_or(0, |tick| provisional_end(tick.clock_second()));
-                for mut change in changes {
-                    if let Change::Episode(change) = &mut change {
-                        let episode = &mut change.episode;
-                        let service = episode.key.service.as_ref().unwrap_or(&WHOLE_STREAM);
-                        let sums = open_window(&mut trace, service, epoch);
-                        let unique_services = scores.unique_services;
-                        scores.stamp(episode, &Window { end, sums, unique_services });
-                    }
-                    session.give(change);
-                }
-                if let Some(tick) = &ticked {
-                    let through = floor_to(tick.final_through(), HOP_SECONDS);
-                    if scores.scored_through != Some(through) {
-                        scores.forget_before(through - REMEMBERED);
-                    }
-                    scores.scored_through = Some(scores.scored_through.unwrap_or(through).max(through));
-                }
-                let frontier = [epoch + 1];
-                trace.set_logical_compaction(AntichainRef::new(&frontier));
-                trace.set_physical_compaction(AntichainRef::new(&frontier));
+                let (epoch, mut pending) = entry.remove_entry();
+                let Some(cap) = pending.cap.take() else { continue };
+                let given = scores.take(pending, tells_swaps, &mut traces, epoch);
+                out.activate().session(&cap).give_iterator(given.into_iter());
+                traces.compact(epoch + 1);
             }
         }
     });
     scored
+}
+
+/// The sums that windows are made of.
+struct Traces {
+    seconds: SecondsTrace,
+    rolling: RollingTrace,
+}
+
+impl Traces {
+    /// The window that `episode` is judged by, as of `epoch`: the open one, which ends at `end`, or its own last.
+    fn window(&mut self, episode: &Episode, end: i64, epoch: Epoch) -> (i64, Sums) {
+        let service = episode.key.service.as_ref().unwrap_or(&WHOLE_STREAM);
+        if !episode.status.is_closed() {
+            return (end, open_window(&mut self.rolling, service, epoch));
+        }
+        let (end, mut total) = (episode.last_seen, Sums::default());
+        each_service(&mut self.seconds, [service], end - WINDOW_SECONDS, epoch, |_, seconds| {
+            let inside = seconds.iter().take_while(|(second, _)| *second < end);
+            total = inside.fold(Sums::default(), |sum, (_, sums)| sum + *sums);
+        });
+        (end, total)
+    }
+
+    /// Lets the traces forget what no epoch from `epoch` on asks for.
+    fn compact(&mut self, epoch: Epoch) {
+        let frontier = [epoch];
+        self.seconds.set_logical_compaction(AntichainRef::new(&frontier));
+        self.seconds.set_physical_compaction(AntichainRef::new(&frontier));
+        self.rolling.set_logical_compaction(AntichainRef::new(&frontier));
+        self.rolling.set_physical_compaction(AntichainRef::new(&frontier));
+    }
 }
 
 /// The sums of `service` over the window that is open at the clock, as of `epoch`.

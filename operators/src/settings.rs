@@ -54,7 +54,7 @@ impl Default for Baseline {
             first_minutes: 5,
             season_days: 3,
             drift: 900,
-            spread: 0.1,
+            spread: 0.05,
             error_spread: 0.15,
         }
     }
@@ -111,8 +111,8 @@ impl Default for ErrorRateSpike {
         ErrorRateSpike {
             enabled: true,
             minute: Test { ratio: 3.0, significance: 3e-5 },
-            window: Test { ratio: 3.0, significance: 5e-4 },
-            drift: Test { ratio: 2.5, significance: 1e-3 },
+            window: Test { ratio: 3.0, significance: 2e-4 },
+            drift: Test { ratio: 2.5, significance: 3e-4 },
             min_errors: 5,
             baseline_floor: 0.002,
         }
@@ -137,9 +137,9 @@ impl Volume {
     pub fn spike() -> Self {
         Volume {
             enabled: true,
-            minute: Test { ratio: 3.0, significance: 1e-5 },
-            window: Test { ratio: 2.5, significance: 3e-4 },
-            drift: Test { ratio: 2.0, significance: 1e-3 },
+            minute: Test { ratio: 3.0, significance: 1e-8 },
+            window: Test { ratio: 3.2, significance: 3e-5 },
+            drift: Test { ratio: 2.5, significance: 1e-3 },
             min_logs: 20.0,
         }
     }
@@ -148,12 +148,19 @@ impl Volume {
     pub fn drop() -> Self {
         Volume {
             enabled: true,
-            minute: Test { ratio: 0.1, significance: 1e-5 },
+            minute: Test { ratio: 0.1, significance: 5e-6 },
             window: Test { ratio: 0.1, significance: 5e-4 },
-            drift: Test { ratio: 0.3, significance: 1e-4 },
+            drift: Test { ratio: 0.3, significance: 1e-6 },
             min_logs: 10.0,
         }
     }
+}
+
+/// `multivariate_outlier`: a model's score beyond its own alert threshold for as long as the model asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MultivariateOutlier {
+    /// Whether scores raise anything: off, as it costs precision (docs/decisions/019).
+    pub enabled: bool,
 }
 
 /// All of detection.
@@ -163,6 +170,7 @@ pub struct Detection {
     pub error_rate_spike: ErrorRateSpike,
     pub log_volume_spike: Volume,
     pub log_volume_drop: Volume,
+    pub multivariate_outlier: MultivariateOutlier,
     /// A rule that raised more episodes of a service than this within a week asks for more surprise there.
     pub episodes_per_week: f64,
     /// An episode ends when its rule has been calm for this long.
@@ -182,7 +190,8 @@ impl Default for Detection {
             error_rate_spike: ErrorRateSpike::default(),
             log_volume_spike: Volume::spike(),
             log_volume_drop: Volume::drop(),
-            episodes_per_week: 3.0,
+            multivariate_outlier: MultivariateOutlier::default(),
+            episodes_per_week: 1.0,
             calm: 60,
             hysteresis: 0.8,
             max_episode: 6 * 3600,

@@ -4,8 +4,9 @@ use compact_str::CompactString;
 use differential_dataflow::input::InputSession;
 use smartlog_operators::feature_rows::FeatureRow;
 use smartlog_operators::features::WIDTH;
-use smartlog_operators::record::{Change, Epoch, Tick};
-use smartlog_operators::score::{Loader, Model, ModelOrder, Scored, score};
+use smartlog_operators::record::{Change, Epoch, Keyed, Tick};
+use smartlog_operators::score::{Inputs, Loader, Model, ModelOrder, Scored, score};
+use smartlog_operators::settings::{Detection, MultivariateOutlier};
 use smartlog_operators::sums::{Diff, Sums};
 use smartlog_schema::anomaly::{
     AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Severity, Status,
@@ -94,8 +95,12 @@ struct Step {
     orders: Vec<ModelOrder>,
     rows: Vec<FeatureRow>,
     changes: Vec<Change>,
+    /// What a restart brings back.
+    seeds: Vec<Keyed>,
     /// Logs that enter the open window of service `a`.
     logs: i64,
+    /// Logs of service `a` in a second.
+    seconds: Vec<(i64, i64)>,
     watermark: i64,
 }
 
@@ -113,15 +118,22 @@ fn run_from(resumed_from: Option<i64>, steps: Vec<Step>) -> Vec<Vec<Change>> {
         let given: Rc<RefCell<Vec<Vec<Change>>>> = Rc::new(RefCell::new(vec![Vec::new(); steps.len()]));
         let (mut rows, mut changes) = (InputHandleVec::new(), InputHandleVec::new());
         let (mut orders, mut ticks) = (InputHandleVec::new(), InputHandleVec::new());
+        let mut seeds = InputHandleVec::new();
         let mut rolling: InputSession<Epoch, CompactString, Diff> = InputSession::new();
+        let mut seconds: InputSession<Epoch, (CompactString, i64), Diff> = InputSession::new();
+        let multivariate_outlier = MultivariateOutlier { enabled: true };
+        let settings = Detection { multivariate_outlier, max_episode: 600, ..Detection::default() };
         worker.dataflow::<Epoch, _, _>(|scope| {
             let rows = scope.input_from(&mut rows);
             let changes = scope.input_from(&mut changes);
             let orders = scope.input_from(&mut orders);
             let ticks = scope.input_from(&mut ticks);
+            let seeds = scope.input_from(&mut seeds);
             let rolling = rolling.to_collection(scope).arrange_by_self_named("rolling");
+            let seconds = seconds.to_collection(scope).arrange_by_key_named("seconds");
             let into = Rc::clone(&given);
-            let scored = score(rows, changes, orders, ticks, rolling, load);
+            let inputs = Inputs { rows, changes, orders, ticks, seeds, seconds, rolling };
+            let scored = score(inputs, load, settings);
             let mut sink = OperatorBuilder::new("given".to_owned(), scored.scope());
             let mut scored = sink.new_input(scored, Pipeline);
             sink.build(move |_| {
@@ -137,6 +149,10 @@ fn run_from(resumed_from: Option<i64>, steps: Vec<Step>) -> Vec<Vec<Change>> {
             step.orders.into_iter().for_each(|order| orders.send(order));
             step.rows.into_iter().for_each(|row| rows.send(row));
             step.changes.into_iter().for_each(|change| changes.send(change));
+            step.seeds.into_iter().for_each(|seed| seeds.send(seed));
+            for (second, logs) in step.seconds {
+                seconds.update(("a".into(), second), (logs, 0, 0));
+            }
             if step.logs != 0 {
                 rolling.update("a".into(), (step.logs, 0, 0));
             }
@@ -146,15 +162,19 @@ fn run_from(resumed_from: Option<i64>, steps: Vec<Step>) -> Vec<Vec<Change>> {
             changes.advance_to(next);
             orders.advance_to(next);
             ticks.advance_to(next);
+            seeds.advance_to(next);
             rolling.advance_to(next);
             rolling.flush();
+            seconds.advance_to(next);
+            seconds.flush();
             worker.step();
         }
         rows.close();
         changes.close();
         orders.close();
         ticks.close();
-        drop(rolling);
+        seeds.close();
+        drop((rolling, seconds));
         while worker.step() {}
         given.take()
     })
@@ -278,6 +298,108 @@ fn an_episode_carries_the_highest_score_of_its_open_windows_and_the_version_that
     assert_eq!(beside(&given[2]), [(Some(0.3), version("1"))]);
     assert_eq!(beside(&given[3]), [(Some(0.3), version("1"))], "calmer, and another model: neither counts");
     assert_eq!(beside(&given[4]), [(Some(0.3), version("1"))], "over: the window says nothing about it");
+}
+
+#[test]
+fn an_episode_that_is_over_when_first_seen_carries_the_score_of_its_last_window() {
+    let over = |ends: i64| {
+        let Change::Episode(mut change) = change(Status::Resolved, T0 + 7) else { unreachable!() };
+        change.episode.last_seen = T0 + ends;
+        Change::Episode(change)
+    };
+    // In the window of 5 minutes that ends at 400: 1,500 logs, 300 a minute. The open one has 900 a minute.
+    let seconds = vec![(T0 + 99, 4_000), (T0 + 100, 500), (T0 + 399, 1_000), (T0 + 400, 4_000)];
+    let given = run(vec![
+        Step { seconds, watermark: T0 + 690, ..Step::default() },
+        Step {
+            orders: vec![order(Role::Champion, "1", b"good")],
+            changes: vec![over(400)],
+            logs: 4_500,
+            watermark: T0 + 700,
+            ..Step::default()
+        },
+    ]);
+    let [.., Change::Episode(change)] = given[1].as_slice() else { panic!("{:?}", given[1]) };
+    assert_eq!((change.episode.score, change.episode.model_version.as_deref()), (Some(0.3), Some("1")));
+}
+
+/// What became of the episodes that scores raised: kind, first raised, peak, end.
+fn outliers(given: &[Vec<Change>]) -> Vec<(ChangeKind, i64, f64, Option<i64>)> {
+    let told = |change: &Change| match change {
+        Change::Episode(change) if change.episode.key.anomaly_type == AnomalyType::MultivariateOutlier => {
+            let Episode { key, peak_value, ended_at, .. } = &change.episode;
+            Some((change.kind, key.first_raised_at - T0, *peak_value, ended_at.map(|end| end - T0)))
+        }
+        _ => None,
+    };
+    given.iter().flatten().filter_map(told).collect()
+}
+
+/// A window every 10 s with the given logs a minute (0: none), in epochs of `per_epoch` windows.
+fn windows(rates: &[i64], per_epoch: usize) -> Vec<Step> {
+    let rows: Vec<FeatureRow> = (1..).zip(rates).map(|(n, rate)| row(T0 + 10 * n, "a", *rate)).collect();
+    let mut steps: Vec<Step> = rows
+        .chunks(per_epoch)
+        .map(|rows| Step {
+            rows: rows.iter().filter(|row| row.sums.logs > 0).cloned().collect(),
+            watermark: rows.last().map_or(T0, |row| row.end),
+            ..Step::default()
+        })
+        .collect();
+    steps[0].orders = vec![order(Role::Champion, "1", b"good")];
+    steps
+}
+
+#[test]
+fn a_score_that_holds_beyond_the_alert_threshold_raises_once_and_ends_with_calm_whatever_the_epochs_are() {
+    use ChangeKind::{Opened, Resolved, Updated};
+    // Raised 20 s after the third window; 600 is calm no more than 900 is; a short calm ends nothing.
+    let mut rates = vec![400, 400, 900, 850, 860, 600, 400, 400, 600, 400];
+    // Then nobody logs for a minute, and it comes again.
+    rates.extend([0; 6]);
+    rates.extend([900, 900, 900, 400]);
+    let first = [(Opened, 50, 0.86, None), (Resolved, 50, 0.86, Some(100)), (Opened, 190, 0.9, None)];
+    for per_epoch in [1, 3, 20] {
+        let told = outliers(&run(windows(&rates, per_epoch)));
+        let told: Vec<_> = told.into_iter().filter(|(kind, ..)| *kind != Updated).collect();
+        assert_eq!(told, first, "{per_epoch} windows an epoch");
+    }
+}
+
+#[test]
+fn an_outlier_that_never_calms_expires_once() {
+    let mut rates = vec![900; 80];
+    rates.extend([400; 8]);
+    rates.extend([900; 4]);
+    for per_epoch in [1, 7, 92] {
+        let told = outliers(&run(windows(&rates, per_epoch)));
+        let told: Vec<_> = told.into_iter().filter(|(kind, ..)| *kind != ChangeKind::Updated).collect();
+        let expired = (ChangeKind::Expired, 30, 0.9, Some(630));
+        let expected = [(ChangeKind::Opened, 30, 0.9, None), expired, (ChangeKind::Opened, 910, 0.9, None)];
+        assert_eq!(told, expected, "{per_epoch} windows an epoch");
+    }
+}
+
+#[test]
+fn an_outlier_that_a_restart_brings_back_goes_on_and_ends() {
+    let before = outliers_of(&run(windows(&[900, 900, 900], 1)));
+    let [opened] = before.as_slice() else { panic!("{before:?}") };
+    let mut steps = windows(&[900, 900, 950, 960, 970, 980, 990, 400, 400, 400, 400, 400, 400, 400], 2);
+    steps[0].seeds = vec![Keyed::SeedEpisode(Box::new(opened.episode.clone()))];
+    let after = outliers_of(&run(steps));
+    let kinds: Vec<ChangeKind> = after.iter().map(|change| change.kind).collect();
+    assert_eq!(kinds, [ChangeKind::Updated, ChangeKind::Resolved]);
+    let last = &after[1].episode;
+    assert_eq!(last.key, opened.episode.key);
+    assert_eq!((last.revision, last.peak_value, last.ended_at), (3, 0.99, Some(T0 + 80)));
+}
+
+fn outliers_of(given: &[Vec<Change>]) -> Vec<EpisodeChange> {
+    let told = |change: &Change| match change {
+        Change::Episode(change) => Some(change.as_ref().clone()),
+        _ => None,
+    };
+    given.iter().flatten().filter_map(told).collect()
 }
 
 #[test]

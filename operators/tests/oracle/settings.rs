@@ -1,7 +1,9 @@
 //! Settings under which interesting things happen often.
 
 use compact_str::CompactString;
-use smartlog_operators::settings::{Baseline, Detection, ErrorRateSpike, Test, Time, Volume};
+use smartlog_operators::settings::{
+    Baseline, Detection, ErrorRateSpike, MultivariateOutlier, Test, Time, Volume,
+};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Default)]
@@ -54,6 +56,7 @@ pub fn dense() -> Settings {
                 drift: test(0.7, 0.3),
                 min_logs: 4.0,
             },
+            multivariate_outlier: MultivariateOutlier::default(),
             episodes_per_week: 2.0,
             calm: 60,
             hysteresis: 0.8,

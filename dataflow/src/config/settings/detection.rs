@@ -18,6 +18,8 @@ pub struct Detection {
     pub log_volume_spike: LogVolumeSpike,
     /// Far fewer logs than usual, silence included.
     pub log_volume_drop: LogVolumeDrop,
+    /// Several metrics at once that a model finds strange.
+    pub multivariate_outlier: MultivariateOutlier,
     /// Rules of single services where they differ: `SERVICE.RULE.KEY`, such as `"payments.log_volume_spike.window.ratio" = 4`.
     ///
     /// What is not named is as for every other service.
@@ -52,6 +54,7 @@ impl Default for Detection {
             error_rate_spike: ErrorRateSpike::default(),
             log_volume_spike: LogVolumeSpike::default(),
             log_volume_drop: LogVolumeDrop::default(),
+            multivariate_outlier: MultivariateOutlier::default(),
             services: BTreeMap::new(),
             baseline: Baseline::default(),
             episodes_per_week: settings.episodes_per_week,
@@ -71,6 +74,7 @@ impl Detection {
             error_rate_spike: self.error_rate_spike.settings(),
             log_volume_spike: self.log_volume_spike.settings(),
             log_volume_drop: self.log_volume_drop.settings(),
+            multivariate_outlier: self.multivariate_outlier.settings(),
             episodes_per_week: self.episodes_per_week,
             calm: whole_seconds(self.calm),
             hysteresis: self.hysteresis,
@@ -251,6 +255,22 @@ impl LogVolumeDrop {
         let LogVolumeDrop { enabled, minute, window, drift, min_logs } = *self;
         let [minute, window, drift] = [minute, window, drift].map(Test::settings);
         settings::Volume { enabled, minute, window, drift, min_logs }
+    }
+}
+
+/// Several metrics at once that a model finds strange.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MultivariateOutlier {
+    /// Whether a score beyond the model's own alert threshold raises an episode by itself.
+    ///
+    /// Needs `models.enabled`. Off, for it finds little that the rules miss, and raises more that is nothing.
+    pub enabled: bool,
+}
+
+impl MultivariateOutlier {
+    fn settings(&self) -> settings::MultivariateOutlier {
+        settings::MultivariateOutlier { enabled: self.enabled }
     }
 }
 

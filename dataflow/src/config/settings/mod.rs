@@ -27,7 +27,9 @@ mod traffic;
 pub use alerts::{Alerts, HookUrls, Loudness};
 pub use api::{Api, ApiLimits};
 pub use cloud::{Account, Cloud};
-pub use detection::{Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolumeSpike, Test};
+pub use detection::{
+    Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolumeSpike, MultivariateOutlier, Test,
+};
 pub use engine::{Engine, Windows};
 pub use export::{Dialect, Export};
 pub use kafka::{Kafka, Properties};
