@@ -31,7 +31,7 @@ struct Bar {
 }
 
 /// What is asked of seeds that were not used for tuning.
-const BARS: [Bar; 8] = [
+const BARS: [Bar; 9] = [
     Bar { corpus: Corpus::Shared, what: "share of incidents found", bound: AtLeast(1.0), measure: recall },
     Bar { corpus: Corpus::Shared, what: "false episodes", bound: AtMost(1.0), measure: false_episodes },
     Bar { corpus: Corpus::Mixed, what: "F1", bound: AtLeast(0.90), measure: |f, _| f.f1.value },
@@ -55,26 +55,27 @@ const BARS: [Bar; 8] = [
         bound: AtMost(1.0),
         measure: false_per_service,
     },
+    Bar { corpus: Corpus::Series, what: "F1", bound: AtLeast(0.80), measure: |f, _| f.f1.value },
 ];
 
 /// What `make test` insists on: where the detectors are, so that no change makes them worse unnoticed.
 const SHORT: [Bar; 6] = [
     Bar { corpus: Corpus::Shared, what: "share of incidents found", bound: AtLeast(1.0), measure: recall },
     Bar { corpus: Corpus::Shared, what: "false episodes", bound: AtMost(1.0), measure: false_episodes },
-    Bar { corpus: Corpus::Mixed, what: "F1", bound: AtLeast(0.84), measure: |f, _| f.f1.value },
+    Bar { corpus: Corpus::Mixed, what: "F1", bound: AtLeast(0.86), measure: |f, _| f.f1.value },
     Bar {
         corpus: Corpus::Mixed,
         what: "false per service and day",
-        bound: AtMost(0.45),
+        bound: AtMost(0.4),
         measure: false_rate,
     },
     Bar {
         corpus: Corpus::Quiet,
         what: "false episodes of a week, per service",
-        bound: AtMost(0.4),
+        bound: AtMost(0.3),
         measure: false_per_service,
     },
-    Bar { corpus: Corpus::Series, what: "F1", bound: AtLeast(0.5), measure: |f, _| f.f1.value },
+    Bar { corpus: Corpus::Series, what: "F1", bound: AtLeast(0.65), measure: |f, _| f.f1.value },
 ];
 
 fn recall(figures: &Figures, _: &[&Run<'_>]) -> Option<f64> {
