@@ -47,8 +47,8 @@ pub struct Seen<'a> {
 #[derive(Debug)]
 struct Open {
     episode: Episode,
-    /// `last_seen` as it was published.
-    told: i64,
+    /// `last_seen` and the peak as they were published.
+    told: (i64, f64),
     calm_since: Option<i64>,
 }
 
@@ -117,7 +117,7 @@ fn is_open(episode: &Episode) -> bool {
 
 impl Open {
     fn new(episode: Episode) -> Self {
-        Open { told: episode.last_seen, episode, calm_since: None }
+        Open { told: (episode.last_seen, episode.peak_value), episode, calm_since: None }
     }
 
     fn go_on(&mut self, seen: &Seen<'_>) -> Option<EpisodeChange> {
@@ -132,13 +132,14 @@ impl Open {
         if episode.status.is_closed() {
             return None;
         }
-        let grown = score - episode.peak_value >= NOTABLE_GROWTH;
         episode.peak_value = episode.peak_value.max(score);
         episode.score = Some(episode.peak_value);
-        if !grown && episode.last_seen - self.told < REFRESH_SECONDS {
+        let (last_seen, peak) = self.told;
+        let grown = episode.peak_value - peak >= NOTABLE_GROWTH;
+        if !grown && episode.last_seen - last_seen < REFRESH_SECONDS {
             return None;
         }
-        self.told = episode.last_seen;
+        self.told = (episode.last_seen, episode.peak_value);
         episode.revision += 1;
         Some(change(ChangeKind::Updated, episode))
     }
