@@ -36,8 +36,10 @@ const BLOCK: usize = 5;
 struct Minute {
     logs: u32,
     errors: u32,
-    /// An episode was open at its end.
+    /// An episode was open at its end, or the stream stood still in it.
     left_out: bool,
+    /// The stream stood still in it.
+    stood_still: bool,
 }
 
 /// Logs per minute.
@@ -119,6 +121,8 @@ pub struct Normal {
     pub drift: Expected,
     /// The sums of the last `drift` closed minutes.
     pub drifted: Option<Sums>,
+    /// Whether the stream stood still in one of those minutes.
+    pub drift_stood_still: bool,
     /// The longest usual pause between two logs, seconds.
     pub longest_pause: f64,
     /// Characters of a message.
@@ -173,15 +177,22 @@ impl Baseline {
         self.normal.longest_pause = self.longest_pause;
     }
 
-    /// Closes every minute that ended at or before `end`, and looks at them anew.
-    pub fn close_through(&mut self, end: i64, in_episode: bool, settings: &settings::Baseline) {
+    /// Closes every minute that ended at or before `end`, and looks at them anew. `stood_still`: the stream did.
+    pub fn close_through(
+        &mut self,
+        end: i64,
+        in_episode: bool,
+        stood_still: bool,
+        settings: &settings::Baseline,
+    ) {
         let Some(mut start) = self.open_start else { return };
         let oldest_kept = floor_to(end, MINUTE) - kept(settings) as i64 * MINUTE;
+        let left_out = in_episode || stood_still;
         while start + MINUTE <= end {
-            let minute = Minute { logs: self.logs, errors: self.errors, left_out: in_episode };
+            let minute = Minute { logs: self.logs, errors: self.errors, left_out, stood_still };
             let length = self.message_chars as f64 / f64::from(self.logs.max(1));
             (self.logs, self.errors, self.message_chars) = (0, 0, 0);
-            if minute.logs > 0 && !in_episode {
+            if minute.logs > 0 && !left_out {
                 self.length.observe(length);
             }
             if !std::mem::take(&mut self.cut_off) && start >= oldest_kept {
@@ -321,6 +332,7 @@ impl Baseline {
             window: expected(volume, errors, of_window),
             drift: expected(drifting, self.rate(&older).filter(|_| is_old), of_drift),
             drifted: drifting.map(|_| self.newest(drift)),
+            drift_stood_still: self.minutes.iter().rev().take(drift).any(|minute| minute.stood_still),
             longest_pause: self.longest_pause,
             length: self.length,
             known,

@@ -195,10 +195,10 @@ impl Detector {
                 }
             }
             if end % MINUTE == 0 {
-                let is_still =
+                let stood_still =
                     others.is_some_and(|others| others.still(end - MINUTE, end) > MINUTE / STILL_SHARE);
-                let in_episode = is_still || self.open.iter().any(Option::is_some);
-                self.baseline.close_through(end, in_episode, &settings.baseline);
+                let in_episode = self.open.iter().any(Option::is_some);
+                self.baseline.close_through(end, in_episode, stood_still, &settings.baseline);
                 for Frequency { episodes, since } in &mut self.frequent {
                     *episodes = *episodes * FREQUENCY_KEPT + f64::from(std::mem::take(since));
                 }

@@ -40,7 +40,7 @@ fn beyond(view: &View<'_>, scale: Scale, test: Test, ease: f64) -> Option<Verdic
     if usual < view.settings.log_volume_drop.min_logs || logs >= test.ratio * usual / ease {
         return None;
     }
-    if view.masked_for(scale) > 0 {
+    if view.is_masked(scale) {
         return None;
     }
     let threshold = expected.thresholds[1].get().unwrap_or_else(|| {
@@ -83,7 +83,7 @@ pub fn least_silence(view: &View<'_>) -> Option<f64> {
 }
 
 /// Seconds after which a window that is too empty, but was masked by a pause of the whole stream, must be judged again;
-/// `None`: none is.
+/// `None`: none is. The drift is judged with every minute anyway.
 pub fn masked_for(view: &View<'_>) -> Option<i64> {
     let settings = &view.settings.log_volume_drop;
     let is_suspicious = |scale: Scale, test: Test| {
@@ -91,11 +91,7 @@ pub fn masked_for(view: &View<'_>) -> Option<i64> {
         let logs = view.sums(scale)?.logs as f64;
         (logs < test.ratio * level * view.minutes(scale)).then(|| view.masked_for(scale))
     };
-    let masks = [
-        is_suspicious(Scale::Window, settings.window),
-        is_suspicious(Scale::Minute, settings.minute),
-        is_suspicious(Scale::Drift, settings.drift),
-    ];
+    let masks = [is_suspicious(Scale::Window, settings.window), is_suspicious(Scale::Minute, settings.minute)];
     masks.into_iter().flatten().filter(|seconds| *seconds > 0).min()
 }
 

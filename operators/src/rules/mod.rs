@@ -73,9 +73,18 @@ impl View<'_> {
         -test.significance.ln() + self.demand
     }
 
-    /// Seconds by which the stream stood still for longer than a window of that length allows, to begin an episode.
+    /// Whether the stream stood still for too long for a window of that length to begin an episode. One minute of that
+    /// is too long for a drift.
+    fn is_masked(&self, scale: Scale) -> bool {
+        match scale {
+            Scale::Drift => self.others.is_some() && self.normal.drift_stood_still,
+            Scale::Minute | Scale::Window => self.masked_for(scale) > 0,
+        }
+    }
+
+    /// Seconds by which the stream stood still for longer than a window of that length allows.
     fn masked_for(&self, scale: Scale) -> i64 {
-        let length = self.seconds(scale).min(WINDOW_SECONDS);
+        let length = self.seconds(scale);
         let still = self.others.map_or(0, |others| others.still(self.end - length, self.end));
         still - length / STILL_SHARE
     }

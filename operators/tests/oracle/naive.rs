@@ -142,8 +142,12 @@ pub fn episodes(
     let stills = |from: i64, to: i64| {
         (from.max(start)..to).filter(|second| still[(second - start) as usize]).count() as i64
     };
-    // Of the drift no more than a window's length can be masked.
-    let drift = detection.baseline.drift.min(WINDOW);
+    // A minute of the drift in which it stood still is one too many.
+    let still_minutes = |end: i64| {
+        let whole = end.div_euclid(60) * 60;
+        let ends = (0..detection.baseline.drift / 60).map(|back| whole - 60 * back);
+        ends.filter(|end| stills(end - 60, *end) > 6).count() as i64
+    };
     let mut missed = 0;
     for end in first + 1..=through {
         let calm = running.iter().all(Option::is_none);
@@ -185,7 +189,11 @@ pub fn episodes(
             window: newest(WINDOW, end),
             silent: if running[2].is_some() { end - 1 - last_log } else { missed },
             masked: running[2].is_none(),
-            stills: [WINDOW, 60, drift].map(|length| (stills(end - length, end), length / 10)),
+            stills: [
+                (stills(end - WINDOW, end), WINDOW / 10),
+                (stills(end - 60, end), 6),
+                (still_minutes(end), 0),
+            ],
             pause: past.longest_pause,
             old_enough: end - first >= WINDOW,
             usual: &usual,
@@ -257,7 +265,7 @@ struct Now<'a> {
     silent: i64,
     /// Whether a drop is only begun while the stream goes on.
     masked: bool,
-    /// How long it stood still, and how long it may: in the window, the minute, and for the drift.
+    /// How long it stood still, and how long it may: seconds of the window and of the minute, minutes of the drift.
     stills: [(i64, i64); 3],
     pause: f64,
     old_enough: bool,
