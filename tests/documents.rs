@@ -35,6 +35,9 @@ fn fenced(text: &str) -> impl Iterator<Item = &str> {
 /// What a line tells smartlog: its variables and its arguments. `None` where the line is no command of smartlog.
 fn command_in(line: &str) -> Option<(Vec<String>, Vec<String>)> {
     // What is indented is a picture of a screen.
+    if line.starts_with(' ') {
+        return None;
+    }
     let line = line.trim_end().trim_start_matches("$ ");
     let line = line.split("  #").next().unwrap_or_default();
     let mut words = line.split_whitespace().map(|word| word.trim_matches(['\'', '"']).to_owned()).peekable();

@@ -183,6 +183,7 @@ fn schema(param: &Param) -> Schema {
         Kind::Text { max_chars } => {
             string().min_length(Some(1)).max_length(Some(max_chars)).pattern(Some("^[^\u{0}]+$")).into()
         }
+        Kind::Id => string().pattern(Some("^[0-9a-fA-F]{1,16}$")).into(),
         Kind::Words(words) => ArrayBuilder::new()
             .items(string().enum_values(Some(words.iter().copied())))
             .min_items(Some(1))

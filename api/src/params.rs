@@ -27,6 +27,8 @@ pub struct Param {
 pub enum Kind {
     /// Any text of 1 to `max_chars` characters.
     Text { max_chars: usize },
+    /// An id of 1 to 16 hexadecimal digits.
+    Id,
     /// One or more of these words, separated by commas.
     Words(&'static [&'static str]),
     /// Exactly one of these; the first is the default.
@@ -107,6 +109,7 @@ impl Params {
         }
     }
 
+    /// A whole number, or the bits of an id.
     pub fn integer(&self, param: &Param) -> Option<i64> {
         match self.get(param.name) {
             Some(Value::Integer(number)) => Some(*number),
@@ -160,13 +163,14 @@ impl Param {
         match self.kind {
             Kind::Choice(words) => words.first().map(|word| Value::Choice(word)),
             Kind::Integer { default, .. } => default.map(Value::Integer),
-            Kind::Text { .. } | Kind::Words(_) | Kind::Time => None,
+            Kind::Text { .. } | Kind::Id | Kind::Words(_) | Kind::Time => None,
         }
     }
 
     fn read(&self, text: &str, now: Timestamp) -> Result<Value, Problem> {
         match self.kind {
             Kind::Text { max_chars } => self.read_text(text, max_chars),
+            Kind::Id => self.read_id(text),
             Kind::Words(words) => self.read_words(text, words),
             Kind::Choice(words) => self.read_word(text, words).map(Value::Choice),
             Kind::Integer { min, max, .. } => self.read_integer(text, min, max),
@@ -194,6 +198,18 @@ impl Param {
             return Err(Problem::invalid(self.name, detail));
         }
         Ok(Value::Text(text.to_owned()))
+    }
+
+    fn read_id(&self, text: &str) -> Result<Value, Problem> {
+        let id = text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(text, 16).ok());
+        id.flatten().filter(|_| text.len() <= 16).map(|id| Value::Integer(id.cast_signed())).ok_or_else(
+            || {
+                let found = quotable(text);
+                let detail =
+                    format!("{} must be an id of 1 to 16 hexadecimal digits, found \"{found}\"", self.name);
+                Problem::invalid(self.name, detail)
+            },
+        )
     }
 
     fn read_words(&self, text: &str, words: &'static [&'static str]) -> Result<Value, Problem> {

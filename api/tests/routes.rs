@@ -206,15 +206,7 @@ async fn hourly_metrics_have_the_asked_for_shape(bench: Bench) {
 async fn services_show_rates_against_what_is_usual(bench: Bench) {
     bench.seed_windows().await;
     bench.seed_hours(30).await;
-    // Of one there is not yet enough, of one there is, one is too young to tell, one was retired.
-    let nothing = if bench.is_postgres() { "''::bytea" } else { "x''" };
-    bench
-        .execute(&format!(
-            "insert into baseline_state (service, state, known_minutes, needed_minutes) values
-             ('payment-service', {nothing}, 12, 60), ('search', {nothing}, 60, 60),
-             ('web ü', {nothing}, null, null), ('retired', {nothing}, 1, 60)"
-        ))
-        .await;
+    bench.seed_baselines().await;
     let server = seeded(bench, 5).await;
     let answer = server.json("/api/v1/services?sort=service").await;
     assert_eq!(answer["total"], 4);

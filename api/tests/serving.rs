@@ -472,6 +472,7 @@ async fn documented_examples_have_the_keys_of_real_answers() {
     let server = sqlite_server().await;
     server.bench.seed_hours(30).await;
     server.bench.seed_windows().await;
+    server.bench.seed_baselines().await;
     server.bench.seed_logs(3).await;
     server.bench.seed_dead_letters(1).await;
     server.bench.seed_patterns(1).await;

@@ -59,7 +59,7 @@ const HOST: Param = Param {
 };
 const TEMPLATE: Param = Param {
     name: "template",
-    kind: Kind::Text { max_chars: 16 },
+    kind: Kind::Id,
     about: "Only messages of the template with this id; `/api/v1/patterns` lists them",
     example: "5b0a41c1e2d3f405",
 };
@@ -105,7 +105,6 @@ struct LogPage {
 }
 
 async fn list(call: Call) -> Result<Vec<u8>, Problem> {
-    template(&call)?;
     let descending = call.params.choice(&SORT) == "-timestamp";
     let listing = Listing {
         table: "logs",
@@ -122,18 +121,6 @@ async fn list(call: Call) -> Result<Vec<u8>, Problem> {
     encode(&LogPage { logs: rows, frame })
 }
 
-/// The template that is asked for, as it is stored.
-fn template(call: &Call) -> Result<Option<i64>, Problem> {
-    let Some(id) = call.params.text(&TEMPLATE) else { return Ok(None) };
-    match u64::from_str_radix(id, 16) {
-        Ok(stored) => Ok(Some(stored.cast_signed())),
-        Err(_) => {
-            let detail = format!("template must be an id of 1 to 16 hexadecimal digits, found \"{id}\"");
-            Err(Problem::invalid(TEMPLATE.name, detail))
-        }
-    }
-}
-
 fn filter(call: &Call, sql: &mut Sql) {
     let params = &call.params;
     let (since, until) = (params.time(&SINCE), params.time(&UNTIL));
@@ -143,7 +130,7 @@ fn filter(call: &Call, sql: &mut Sql) {
         .and("service =", params.text(&SERVICE).map(|service| Arg::Text(service.into())))
         .and("host =", params.text(&HOST).map(|host| Arg::Text(host.into())))
         .one_of("level", params.words(&LEVEL));
-    if let Ok(Some(template)) = template(call) {
+    if let Some(template) = params.integer(&TEMPLATE) {
         sql.push(" and shape in (select shape from patterns where template_id = ").arg(Arg::Int(template));
         sql.push(")");
     }

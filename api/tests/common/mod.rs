@@ -214,6 +214,17 @@ impl Bench {
         self.execute(sql.trim_end_matches(',')).await;
     }
 
+    /// Baselines: of one service there is not yet enough, of one there is, one is too young to tell, one was retired.
+    pub async fn seed_baselines(&self) {
+        let nothing = if self.is_postgres() { "''::bytea" } else { "x''" };
+        let sql = format!(
+            "insert into baseline_state (service, state, known_minutes, needed_minutes) values
+             ('payment-service', {nothing}, 12, 60), ('search', {nothing}, 60, 60),
+             ('web ü', {nothing}, null, null), ('retired', {nothing}, 1, 60)"
+        );
+        self.execute(&sql).await;
+    }
+
     /// `count` logs, one a second back from the clock.
     pub async fn seed_logs(&self, count: i64) {
         let columns =

@@ -6,7 +6,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The consumer that all readers use.
 pub type Client = BaseConsumer<Context>;
@@ -149,11 +149,17 @@ pub fn refusal(code: RDKafkaErrorCode) -> Option<Refusal> {
     }
 }
 
+/// How long the events of a client are looked through: lines of its log lie among them.
+const LOOKED_THROUGH: Duration = Duration::from_millis(100);
+
 /// The newest refusal of a client that nobody reads from; each is told once.
 pub fn refused(client: &Client) -> Option<Refusal> {
+    let until = Instant::now() + LOOKED_THROUGH;
     let mut newest = None;
-    while let Some(Err(error)) = client.poll(Duration::ZERO) {
-        newest = error.rdkafka_error_code().and_then(refusal).or(newest);
+    while Instant::now() < until {
+        if let Some(Err(error)) = client.poll(LOOKED_THROUGH / 10) {
+            newest = error.rdkafka_error_code().and_then(refusal).or(newest);
+        }
     }
     newest
 }

@@ -91,7 +91,8 @@ pub fn masked_for(view: &View<'_>) -> Option<i64> {
         let logs = view.sums(scale)?.logs as f64;
         (logs < test.ratio * level * view.minutes(scale)).then(|| view.masked_for(scale))
     };
-    let masks = [is_suspicious(Scale::Window, settings.window), is_suspicious(Scale::Minute, settings.minute)];
+    let masks =
+        [is_suspicious(Scale::Window, settings.window), is_suspicious(Scale::Minute, settings.minute)];
     masks.into_iter().flatten().filter(|seconds| *seconds > 0).min()
 }
 
