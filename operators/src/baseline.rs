@@ -73,7 +73,7 @@ pub struct Expected {
     pub thresholds: [Cell<Option<f64>>; 2],
 }
 
-/// A value's level and its mean deviation from that, minute by minute, both fading. Steps are cut at [`WILD`] deviations
+/// A value's level and its mean deviation from that, minute by minute, both fading. Steps are cut at 3 deviations
 /// (Winsorised, as in [`Dispersion`]), so that one wild minute moves neither far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Level {

@@ -116,6 +116,15 @@ fn stood_still(others: Option<(&str, &Stream)>, second: i64) -> bool {
     second - last > 5 && !alone()
 }
 
+/// How long the stream stood still, and how long it may: seconds of the window and of the minute, and whole minutes of the
+/// drift.
+fn still_and_allowed(end: i64, drift: i64, stills: &impl Fn(i64, i64) -> i64) -> [(i64, i64); 3] {
+    let whole = end.div_euclid(60) * 60;
+    let minutes = (0..drift / 60).map(|back| whole - 60 * back);
+    let of_drift = minutes.filter(|end| stills(end - 60, *end) > 6).count() as i64;
+    [(stills(end - WINDOW, end), WINDOW / 10), (stills(end - 60, end), 6), (of_drift, 0)]
+}
+
 /// Every episode of one service in the windows that end at or before `through`.
 pub fn episodes(
     seconds: &Seconds,
@@ -141,12 +150,6 @@ pub fn episodes(
     let still: Vec<bool> = (start..through).map(|second| stood_still(others, second)).collect();
     let stills = |from: i64, to: i64| {
         (from.max(start)..to).filter(|second| still[(second - start) as usize]).count() as i64
-    };
-    // A minute of the drift in which it stood still is one too many.
-    let still_minutes = |end: i64| {
-        let whole = end.div_euclid(60) * 60;
-        let ends = (0..detection.baseline.drift / 60).map(|back| whole - 60 * back);
-        ends.filter(|end| stills(end - 60, *end) > 6).count() as i64
     };
     let mut missed = 0;
     for end in first + 1..=through {
@@ -189,11 +192,7 @@ pub fn episodes(
             window: newest(WINDOW, end),
             silent: if running[2].is_some() { end - 1 - last_log } else { missed },
             masked: running[2].is_none(),
-            stills: [
-                (stills(end - WINDOW, end), WINDOW / 10),
-                (stills(end - 60, end), 6),
-                (still_minutes(end), 0),
-            ],
+            stills: still_and_allowed(end, detection.baseline.drift, &stills),
             pause: past.longest_pause,
             old_enough: end - first >= WINDOW,
             usual: &usual,
@@ -265,7 +264,7 @@ struct Now<'a> {
     silent: i64,
     /// Whether a drop is only begun while the stream goes on.
     masked: bool,
-    /// How long it stood still, and how long it may: seconds of the window and of the minute, minutes of the drift.
+    /// Of the window, the minute and the drift; see [`still_and_allowed`].
     stills: [(i64, i64); 3],
     pause: f64,
     old_enough: bool,
