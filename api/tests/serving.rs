@@ -482,7 +482,12 @@ async fn documented_examples_have_the_keys_of_real_answers() {
     for route in ROUTES.iter().filter(|route| route.method() == "GET") {
         let Some(example) = route.example else { continue };
         let path = route.path.replace("{id}", "1");
-        let path = if path.ends_with("/logs") { format!("{path}?since=2026-01-01T00:00:00Z") } else { path };
+        // What shows all there is to show.
+        let path = match path.as_str() {
+            "/api/v1/logs" => format!("{path}?since=2026-01-01T00:00:00Z"),
+            "/api/v1/services" => format!("{path}?service=payment-service"),
+            _ => path,
+        };
         let mut answer = server.json(&path).await;
         let mut example = example();
         for free in ["provenance", "trained", "shadow"] {
