@@ -4,7 +4,10 @@
 //! the product runs; `general` is the same parser without its scanner; the limits in the same run are a check of the
 //! encoding alone, and `serde_json` into a struct that borrows.
 
+mod random;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use random::Random;
 use smartlog_operators::parse::{FieldMapping, Limits, Parser, Scratch};
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -63,17 +66,7 @@ const MESSAGES: [(u64, &str, &str); 16] = [
     (5, "ERROR", "Failed to deserialize payload: unexpected end of input at offset 4096"),
 ];
 
-/// Weyl sequence through the mixer of splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (((mixed ^ (mixed >> 31)) >> 32) * bound) >> 32
-    }
-
     /// Index of one of the weights.
     fn weighted(&mut self, weights: impl Iterator<Item = u64> + Clone) -> usize {
         let mut left = self.below(weights.clone().sum());
@@ -88,7 +81,7 @@ impl Random {
 }
 
 fn lines() -> Vec<Vec<u8>> {
-    let mut random = Random(42);
+    let mut random = Random::new(42);
     (0..LINES).map(|index| line(index as u64, &mut random).into_bytes()).collect()
 }
 

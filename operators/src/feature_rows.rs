@@ -9,6 +9,7 @@
 //! the rows. Training waits for `max_lateness` more, so that the same history gives the same rows whatever the ticks
 //! and workers were. Windows without a log have no row.
 
+use crate::closed_epochs::ClosedEpochs;
 use crate::features::{self, WIDTH, Window};
 use crate::record::{Epoch, Tick, WHOLE_STREAM};
 use crate::sums::{Diff, Sums, sums};
@@ -257,13 +258,10 @@ fn complete<'scope>(
     let mut rows_out = OutputBuilder::from(rows_out);
     builder.build(move |capabilities| {
         drop(capabilities);
-        let mut waiting: BTreeMap<Epoch, (Capability<Epoch>, Vec<Part>)> = BTreeMap::new();
+        let mut waiting = ClosedEpochs::<Vec<Part>>::new();
         let mut counted: BTreeMap<Epoch, BTreeMap<i64, i64>> = BTreeMap::new();
         move |frontiers| {
-            parts_in.for_each(|cap, data| {
-                let Some(held) = cap.retain_least(0) else { return };
-                waiting.entry(*held.time()).or_insert_with(|| (held, Vec::new())).1.append(data);
-            });
+            parts_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |parts| parts.append(data)));
             counts_in.for_each(|cap, data| {
                 let Some(&epoch) = cap.least() else { return };
                 let of_epoch = counted.entry(epoch).or_default();
@@ -272,9 +270,8 @@ fn complete<'scope>(
                 }
             });
             let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
-            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
-                let (epoch, (cap, parts)) = entry.remove_entry();
-                let counts = counted.remove(&epoch).unwrap_or_default();
+            while let Some((cap, parts)) = waiting.next(is_closed) {
+                let counts = counted.remove(cap.time()).unwrap_or_default();
                 let row = |(end, service, sums)| FeatureRow {
                     end,
                     service,

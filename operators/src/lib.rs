@@ -27,6 +27,7 @@ pub mod baseline;
 pub mod breakdown;
 pub mod chance;
 pub mod clock;
+mod closed_epochs;
 mod closed_ticks;
 pub mod detect;
 pub mod detector;

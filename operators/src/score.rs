@@ -10,6 +10,7 @@
 //! Every final window is scored once, every 10 s of event time; a window that is still open is scored when a rule
 //! stirs, and the last window of an episode that was over before it was seen. A model comes into force between two ends of windows, the same on every worker, whatever the ticks are.
 
+use crate::closed_epochs::ClosedEpochs;
 use crate::explain::words;
 use crate::feature_rows::{FeatureRow, HOP_SECONDS, each_service};
 use crate::features::{self, WIDTH, Window};
@@ -30,7 +31,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::AntichainRef;
@@ -82,7 +82,6 @@ struct InForce {
 /// What one epoch brings.
 #[derive(Default)]
 struct Pending {
-    cap: Option<Capability<Epoch>>,
     orders: Vec<ModelOrder>,
     rows: Vec<FeatureRow>,
     changes: Vec<Change>,
@@ -181,7 +180,7 @@ impl Scores {
         traces: &mut Traces,
         epoch: Epoch,
     ) -> Vec<Change> {
-        let Pending { orders, mut rows, changes, seeds, tick, .. } = pending;
+        let Pending { orders, mut rows, changes, seeds, tick } = pending;
         for seed in seeds {
             if let Keyed::SeedEpisode(episode) = seed {
                 self.outliers.restore(*episode);
@@ -371,25 +370,18 @@ pub fn score<'scope>(
     builder.build(move |capabilities| {
         drop(capabilities);
         let mut scores = Scores::new(load, settings);
-        let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
+        let mut waiting = ClosedEpochs::<Pending>::new();
         move |frontiers| {
-            let mut hold = |cap: Option<Capability<Epoch>>, put: &mut dyn FnMut(&mut Pending)| {
-                let Some(cap) = cap else { return };
-                let pending = waiting.entry(*cap.time()).or_default();
-                pending.cap.get_or_insert(cap);
-                put(pending);
-            };
-            rows_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.rows.append(data)));
-            changes_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.changes.append(data)));
-            orders_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.orders.append(data)));
-            ticks_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.tick = data.pop()));
-            seeds_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.seeds.append(data)));
+            rows_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.rows.append(data)));
+            changes_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.changes.append(data)));
+            orders_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.orders.append(data)));
+            ticks_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.tick = data.pop()));
+            seeds_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.seeds.append(data)));
             seconds_in.for_each(|_, _| {});
             rolling_in.for_each(|_, _| {});
             let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
-            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
-                let (epoch, mut pending) = entry.remove_entry();
-                let Some(cap) = pending.cap.take() else { continue };
+            while let Some((cap, pending)) = waiting.next(is_closed) {
+                let epoch = *cap.time();
                 let given = scores.take(pending, tells_swaps, &mut traces, epoch);
                 out.activate().session(&cap).give_iterator(given.into_iter());
                 traces.compact(epoch + 1);

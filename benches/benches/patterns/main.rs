@@ -10,7 +10,10 @@
 //! ```
 
 mod drain3;
+#[path = "../random/mod.rs"]
+mod random;
 
+use random::Random;
 use rustix::time::{ClockId, clock_gettime};
 use smartlog_operators::patterns::{Miner, Settings, Shape};
 use std::hint::black_box;
@@ -109,7 +112,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn messages() -> Vec<String> {
-    let mut random = Random(42);
+    let mut random = Random::new(42);
     (0..MESSAGES).map(|_| message(&mut random)).collect()
 }
 
@@ -119,16 +122,4 @@ fn message(random: &mut Random) -> String {
     let (_, text) = text.unwrap_or(&TEXTS[0]);
     let digit = |random: &mut Random| char::from(b'0' + random.below(10) as u8);
     text.chars().map(|sign| if sign == '#' { digit(random) } else { sign }).collect()
-}
-
-/// Weyl sequence through the mixer of splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (((mixed ^ (mixed >> 31)) >> 32) * bound) >> 32
-    }
 }

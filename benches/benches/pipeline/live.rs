@@ -6,9 +6,10 @@
 
 use crate::bench::{Bench, Step};
 use crate::process::Process;
+use crate::random::Random;
 use crate::report::{Bar, Figure, quantile};
 use crate::topic::Topic;
-use crate::workload::{ERROR, Log, PARTITIONS, Random, kind};
+use crate::workload::{ERROR, Log, PARTITIONS, kind};
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeMap;

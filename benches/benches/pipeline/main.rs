@@ -17,6 +17,8 @@ mod copy;
 mod drain;
 mod live;
 mod process;
+#[path = "../random/mod.rs"]
+mod random;
 mod recovery;
 mod report;
 mod topic;

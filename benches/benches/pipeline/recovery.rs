@@ -2,9 +2,10 @@
 
 use crate::bench::{Bench, Step};
 use crate::copy::{Database, runtime};
+use crate::random::Random;
 use crate::report::{Bar, Figure, median};
 use crate::topic::Topic;
-use crate::workload::{Log, PARTITIONS, Random, kind};
+use crate::workload::{Log, PARTITIONS, kind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -3,6 +3,7 @@
 //! The bench job is 4,000,000 logs of about 250 bytes: 20 services with rates of 1/rank, one hour of event time, up to
 //! 2 s out of order, three incidents in it. Its variants spread the logs evenly over as many services as wanted.
 
+use crate::random::Random;
 use crate::truth::Truth;
 use jiff::Timestamp;
 use std::io::Write as _;
@@ -65,21 +66,7 @@ const INFO: [&str; 6] = [
     "Response sent to client",
 ];
 
-/// Weyl sequence through the mixer of splitmix64 (Steele, Lea, Flood 2014).
-pub struct Random(u64);
-
 impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (((mixed ^ (mixed >> 31)) >> 32) * bound) >> 32
-    }
-
     fn one_of<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.below(of.len() as u64) as usize]
     }

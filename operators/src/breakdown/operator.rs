@@ -1,25 +1,24 @@
 //! The breakdown in the dataflow.
 
 use super::{Breakdown, Gathered, KEPT, Limits};
+use crate::closed_epochs::ClosedEpochs;
 use crate::explain::Explainer;
 use crate::patterns::Named;
 use crate::record::{Change, Epoch, Keyed, Tick};
 use compact_str::CompactString;
 use differential_dataflow::Hashable;
 use smartlog_schema::window::{MINUTE, floor_to};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 /// What one epoch brings.
 #[derive(Default)]
 struct Pending {
-    cap: Option<Capability<Epoch>>,
     seeds: Vec<Keyed>,
     gathered: Vec<Gathered>,
     names: Vec<Named>,
@@ -62,24 +61,17 @@ pub fn breakdown<'scope>(
         let mut all = Breakdown::new(limits);
         let mut explainer = Explainer::default();
         let mut reported = 0;
-        let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
+        let mut waiting = ClosedEpochs::<Pending>::new();
         move |frontiers| {
-            let mut hold = |cap: Option<Capability<Epoch>>, put: &mut dyn FnMut(&mut Pending)| {
-                let Some(cap) = cap else { return };
-                let pending = waiting.entry(*cap.time()).or_default();
-                pending.cap.get_or_insert(cap);
-                put(pending);
-            };
-            gathered_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.gathered.append(data)));
-            names_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.names.append(data)));
-            seeds_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.seeds.append(data)));
-            changes_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.changes.append(data)));
-            ticks_in.for_each(|cap, data| hold(cap.retain_least(0), &mut |p| p.tick = data.pop()));
+            gathered_in
+                .for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.gathered.append(data)));
+            names_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.names.append(data)));
+            seeds_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.seeds.append(data)));
+            changes_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.changes.append(data)));
+            ticks_in.for_each(|cap, data| waiting.gather(cap.retain_least(0), |p| p.tick = data.pop()));
             let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
-            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
-                let Pending { cap: Some(cap), seeds, gathered, names, changes, tick } = entry.remove() else {
-                    continue;
-                };
+            while let Some((cap, pending)) = waiting.next(is_closed) {
+                let Pending { seeds, gathered, names, changes, tick } = pending;
                 let mut output = out.activate();
                 let mut session = output.session(&cap);
                 names.into_iter().for_each(|named| all.name(named));

@@ -2,8 +2,8 @@
 
 use super::mining::{Mining, Named};
 use crate::breakdown::Gathered;
+use crate::closed_epochs::ClosedEpochs;
 use crate::record::{Change, Epoch, WHOLE_STREAM};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use timely::dataflow::StreamVec;
@@ -22,8 +22,8 @@ pub struct Size {
     pub limit: AtomicUsize,
 }
 
-/// What one epoch brings, with the capabilities to tell what comes of it.
-type Pending = ([Option<Capability<Epoch>>; 2], Vec<Gathered>);
+/// What one epoch brings, with the right to tell names of it.
+type Pending = (Option<Capability<Epoch>>, Vec<Gathered>);
 
 /// Learns the patterns of what all workers gather. `mining`: used on worker 0, with what is stored.
 ///
@@ -48,19 +48,19 @@ pub fn patterns<'scope>(
         // What is stored is told at once.
         let mut begin = capabilities.pop();
         drop(capabilities);
-        let mut waiting: BTreeMap<Epoch, Pending> = BTreeMap::new();
+        let mut waiting = ClosedEpochs::<Pending>::new();
         move |frontiers| {
             if let Some(begin) = begin.take() {
                 names_out.activate().session(&begin).give_iterator(mining.names());
             }
             gathered.for_each(|cap, data| {
-                let Some(&epoch) = cap.least() else { return };
-                let held = || [cap.retain_least(0), cap.retain_least(1)];
-                waiting.entry(epoch).or_insert_with(|| (held(), Vec::new())).1.append(data);
+                waiting.gather(cap.retain_least(0), |(names_cap, gathered)| {
+                    *names_cap = names_cap.take().or_else(|| cap.retain_least(1));
+                    gathered.append(data);
+                });
             });
             let is_closed = |epoch: &Epoch| !frontiers.iter().any(|frontier| frontier.less_equal(epoch));
-            while let Some(entry) = waiting.first_entry().filter(|entry| is_closed(entry.key())) {
-                let ([Some(changes_cap), Some(names_cap)], gathered) = entry.remove() else { continue };
+            while let Some((changes_cap, (Some(names_cap), gathered))) = waiting.next(is_closed) {
                 let (changes, names) = mining.take(gathered);
                 names_out.activate().session(&names_cap).give_iterator(names.into_iter());
                 if !changes.is_empty() {
