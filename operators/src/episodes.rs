@@ -10,6 +10,7 @@
 //! ```
 
 use crate::detector::{Alarm, Finding};
+use crate::explain::text;
 use crate::explain::words::{describe, of_numbers};
 use crate::peak::Peak;
 use crate::rules::{RULES, Rule, Verdict};
@@ -240,8 +241,7 @@ fn explanation_of(finding: &Finding) -> String {
 }
 
 fn explanation(rule: &Rule, verdict: &Verdict, peak: &Peak) -> String {
-    // The type holds nothing that serde_json refuses.
-    serde_json::to_string(&of_numbers(rule, verdict, peak)).unwrap_or_else(|_| "{}".to_owned())
+    text(&of_numbers(rule, verdict, peak))
 }
 
 fn provenance(rule: &Rule, threshold: f64, evaluation: &Evaluation<'_>) -> String {

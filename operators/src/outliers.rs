@@ -13,8 +13,10 @@
 //! Scores are those of final windows, which late logs do not correct: nothing is raised provisionally, and nothing is
 //! retracted. A service without logs has no windows; that is calm, too: silence is another detector's.
 
+use crate::explain::text;
+use crate::explain::words::of_score;
 use crate::feature_rows::HOP_SECONDS;
-use crate::features::{self, Window};
+use crate::features::Window;
 use crate::record::{Change, Keyed};
 use crate::score::Scored;
 use crate::settings::Detection;
@@ -181,11 +183,6 @@ fn raised(service: &CompactString, seen: &Seen<'_>) -> Episode {
     let Scored { score, threshold, alert_threshold } = seen.scored;
     let end = seen.window.end;
     let at = jiff::Timestamp::from_second(end).map_or_else(|_| end.to_string(), |t| t.to_string());
-    let features: serde_json::Map<String, serde_json::Value> = features::names()
-        .into_iter()
-        .map(str::to_owned)
-        .zip(features::values(&seen.window).into_iter().map(|value| json!(value)))
-        .collect();
     Episode {
         key: EpisodeKey {
             service: Some(service.clone()).filter(|name| !name.is_empty()),
@@ -209,11 +206,7 @@ fn raised(service: &CompactString, seen: &Seen<'_>) -> Episode {
             "Isolation forest score {score:.3} in the 5 minutes to {at}: the metrics together are stranger than quiet \
              time ever was (threshold {alert_threshold:.3})"
         ),
-        explanation: json!({
-            "metric": "Isolation forest score", "unit": "", "typical": threshold, "actual": score,
-            "ratio": score / threshold, "features": features,
-        })
-        .to_string(),
+        explanation: text(&of_score(&seen.window, &seen.scored)),
         provenance: json!({
             "rule": AnomalyType::MultivariateOutlier.as_str(), "threshold": alert_threshold,
             "model": seen.model_version, "clock_us": seen.clock_us,
@@ -228,5 +221,30 @@ fn severity(score: f64, alert_threshold: f64) -> Severity {
         far if far >= 0.5 => Severity::High,
         far if far >= 0.2 => Severity::Medium,
         _ => Severity::Low,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::read;
+    use crate::features;
+    use crate::sums::Sums;
+
+    #[test]
+    fn what_is_said_of_a_score_is_an_explanation_like_any_other() {
+        let window = Window {
+            end: 1_768_471_200,
+            sums: Sums { logs: 600, errors: 60, message_chars: 6_000 },
+            unique_services: 4,
+        };
+        let scored = Scored { score: 0.8, threshold: 0.5, alert_threshold: 0.7 };
+        let seen = Seen { window, scored, held: true, model_version: "1", clock_us: 0 };
+        let said = read(&raised(&"a".into(), &seen).explanation);
+        assert_eq!((said.actual, said.typical, said.ratio), (0.8, 0.5, Some(1.6)));
+        let features: Vec<(&str, f64)> = said.features.iter().map(|f| (f.name.as_str(), f.actual)).collect();
+        let expected: Vec<(&str, f64)> =
+            features::names().into_iter().zip(features::values(&window)).collect();
+        assert_eq!(features, expected);
     }
 }

@@ -63,7 +63,7 @@ impl Explainer {
                 explanation = with_evidence_of(explanation, before);
             }
         }
-        write(episode, &explanation);
+        episode.explanation = text(&explanation);
         self.said.insert(episode.key.clone(), Said::of(episode, explanation));
     }
 
@@ -91,14 +91,14 @@ fn look(episode: &Episode, explanation: &mut Explanation, breakdown: &Breakdown)
     true
 }
 
-/// Puts `explanation` into `episode`.
-fn write(episode: &mut Episode, explanation: &Explanation) {
+/// How an explanation is stored.
+pub(crate) fn text(explanation: &Explanation) -> String {
     // The type holds nothing that serde_json refuses.
-    episode.explanation = serde_json::to_string(explanation).unwrap_or_else(|_| "{}".to_owned());
+    serde_json::to_string(explanation).unwrap_or_else(|_| "{}".to_owned())
 }
 
 /// Reads what an episode holds. Of what this program did not write nothing is known.
-fn read(text: &str) -> Explanation {
+pub(crate) fn read(text: &str) -> Explanation {
     let read = serde_json::from_str(text).unwrap_or_default();
     Explanation { version: VERSION, ..read }
 }

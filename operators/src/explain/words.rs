@@ -2,12 +2,13 @@
 //! each feature's share.
 
 use super::evidence::span;
-use crate::features::names;
+use crate::features::{Window, names, values};
 use crate::peak::{COMPARED, Peak, shares};
 use crate::rules::{Rule, Verdict};
+use crate::score::Scored;
 use smartlog_schema::anomaly::{AnomalyType, Episode};
 use smartlog_schema::explanation::{Explanation, Feature, VERSION, significant};
-use smartlog_schema::window::MINUTE;
+use smartlog_schema::window::{MINUTE, WINDOW_SECONDS};
 
 /// One sentence for a person: what was when it was raised, what is usual, where the line was.
 pub fn describe(rule: &Rule, verdict: &Verdict, end: i64) -> String {
@@ -44,6 +45,30 @@ pub fn of_numbers(rule: &Rule, verdict: &Verdict, peak: &Peak) -> Explanation {
     }
 }
 
+/// What the score of `window` says. What the features' shares of it are a model tells later, if it is asked.
+pub fn of_score(window: &Window, scored: &Scored) -> Explanation {
+    let Scored { score, threshold, .. } = *scored;
+    let feature = |(name, actual): (&str, f64)| Feature {
+        name: name.to_owned(),
+        typical: None,
+        actual,
+        share: None,
+        model_share: None,
+    };
+    Explanation {
+        version: VERSION,
+        summary: vec![format!("Isolation forest score {score:.3}: outliers begin at {threshold:.3}")],
+        metric: "Isolation forest score".to_owned(),
+        typical: threshold,
+        actual: score,
+        ratio: (threshold > 0.0).then_some(score / threshold),
+        window: span(&(window.end - WINDOW_SECONDS..window.end)),
+        features: names().into_iter().zip(values(window)).map(feature).collect(),
+        counted: counted(AnomalyType::MultivariateOutlier).to_owned(),
+        ..Explanation::default()
+    }
+}
+
 /// Puts what a model makes of each feature beside what is said of it: values and shares, in the order of the features.
 pub fn add_model_shares(episode: &mut Episode, features: &[(f64, f64)]) {
     let mut explanation = super::read(&episode.explanation);
@@ -60,7 +85,7 @@ pub fn add_model_shares(episode: &mut Episode, features: &[(f64, f64)]) {
             }),
         }
     }
-    super::write(episode, &explanation);
+    episode.explanation = super::text(&explanation);
 }
 
 /// What the shares of hosts and templates are shares of.

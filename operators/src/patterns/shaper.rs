@@ -27,8 +27,11 @@ impl Shaper {
 
     /// The shape of `message`; never 0, which stands for none: where shapes are off.
     pub fn shape_of(&mut self, message: &str) -> u64 {
+        if !self.is_on() {
+            return 0;
+        }
         let hash = xxh3_64(message.as_bytes());
-        let Some((known, shape)) = self.recent.get_mut(hash as usize % RECENT) else { return 0 };
+        let (known, shape) = &mut self.recent[hash as usize % RECENT];
         if *known != hash || *shape == 0 {
             (*known, *shape) = (hash, self.shape.read(message).max(1));
         }
