@@ -4,10 +4,9 @@
 //! the product runs; `general` is the same parser without its scanner; the limits in the same run are a check of the
 //! encoding alone, and `serde_json` into a struct that borrows.
 
-mod random;
-
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use random::Random;
+use smartlog_benches::logs::{Log, SERVICES, START_MS, kind};
+use smartlog_benches::random::Random;
 use smartlog_operators::parse::{FieldMapping, Limits, Parser, Scratch};
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -15,91 +14,21 @@ use std::hint::black_box;
 /// Messages parsed per measurement: more than the second-level cache holds, as a fetched batch is.
 const LINES: usize = 20_000;
 
-const SERVICES: [&str; 20] = [
-    "api-gateway",
-    "auth-service",
-    "payment-service",
-    "order-service",
-    "user-service",
-    "catalog-service",
-    "search-service",
-    "cart-service",
-    "checkout-service",
-    "inventory-service",
-    "notification-service",
-    "email-service",
-    "shipping-service",
-    "pricing-service",
-    "recommendation-service",
-    "review-service",
-    "session-service",
-    "fraud-service",
-    "billing-service",
-    "report-service",
-];
-
-/// Share of a message among a thousand, its level, its text as written in JSON.
-const MESSAGES: [(u64, &str, &str); 16] = [
-    (
-        125,
-        "INFO",
-        "Request completed successfully with status 200 and all upstream calls within their deadline",
-    ),
-    (125, "INFO", "Cache hit for key, served from local replica without touching the primary store"),
-    (125, "INFO", "User session refreshed"),
-    (125, "INFO", "Job finished: 128 rows processed, 0 rejected, checkpoint written"),
-    (125, "INFO", "Accepted connection from load balancer, TLS 1.3 negotiated"),
-    (125, "INFO", "Response sent to client"),
-    (50, "DEBUG", "Entering handler with parsed arguments and resolved feature flags for this tenant"),
-    (50, "DEBUG", "Query plan cached"),
-    (50, "DEBUG", "Retry budget at 97%, circuit breaker closed"),
-    (27, "WARN", "Slow query detected: exceeded the soft threshold of 500 ms on the orders index"),
-    (27, "WARN", "Retrying upstream call, attempt 2 of 3"),
-    (26, "WARN", "Connection pool is at 85% of capacity, consider raising the limit"),
-    (5, "ERROR", "Database connection timeout"),
-    (
-        5,
-        "ERROR",
-        r#"Unhandled exception in request handler: \"NullPointer\" at com.acme.Handler.process(Handler.java:142)"#,
-    ),
-    (5, "ERROR", "Upstream returned 503 Service Unavailable after 3 attempts"),
-    (5, "ERROR", "Failed to deserialize payload: unexpected end of input at offset 4096"),
-];
-
-impl Random {
-    /// Index of one of the weights.
-    fn weighted(&mut self, weights: impl Iterator<Item = u64> + Clone) -> usize {
-        let mut left = self.below(weights.clone().sum());
-        for (index, weight) in weights.enumerate() {
-            if left < weight {
-                return index;
-            }
-            left -= weight;
-        }
-        0
-    }
-}
+/// Of a thousand logs.
+const ERRORS: u64 = 20;
 
 fn lines() -> Vec<Vec<u8>> {
     let mut random = Random::new(42);
-    (0..LINES).map(|index| line(index as u64, &mut random).into_bytes()).collect()
+    (0..LINES).map(|index| line(index as u64, &mut random)).collect()
 }
 
-fn line(index: u64, random: &mut Random) -> String {
-    let at_ms = 2_000 + index * 9 / 10 - random.below(2_000);
-    let service = SERVICES[random.weighted((1..=20).map(|rank| 1_000_000 / rank))];
-    let (_, level, message) = MESSAGES[random.weighted(MESSAGES.iter().map(|(weight, _, _)| *weight))];
-    format!(
-        r#"{{"timestamp":"2026-01-15T10:{:02}:{:02}.{:03}Z","level":"{level}","service":"{service}","host":"server-{:02}","message":"{message}","metadata":{{"request_id":"{:08x}-{:04x}","user_id":"user-{}","duration_ms":{}}}}}"#,
-        at_ms / 60_000,
-        at_ms / 1_000 % 60,
-        at_ms % 1_000,
-        1 + random.below(40),
-        random.below(1 << 32),
-        random.below(1 << 16),
-        random.below(100_000),
-        random.below(5_000),
-    )
+/// The bytes of a log of the bench job.
+fn line(index: u64, random: &mut Random) -> Vec<u8> {
+    let at_ms = (2_000 + index * 9 / 10 - random.below(2_000)) as i64;
+    let service = SERVICES[random.weighted((1..=SERVICES.len() as u64).map(|rank| 1_000_000 / rank))];
+    let mut line = Vec::new();
+    Log::draw(START_MS + at_ms, service, kind(ERRORS, random), random).write(&mut line);
+    line
 }
 
 /// What `serde_json` does on its own, with nothing read from the fields.

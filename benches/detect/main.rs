@@ -96,7 +96,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let amount = Amount { set: options.set, quick: options.quick, new_patterns: options.new_patterns };
-    let program = Program { path: program::find()?, arguments: options.arguments.clone() };
+    let program = Program { path: smartlog_benches::program::find()?, arguments: options.arguments.clone() };
     let (cases, missing) = corpus::cases(&options.corpus, &amount)?;
     missing.iter().for_each(|what| tell(&format!("detect: {what}")));
     let runs = analyze(&program, &cases, "all")?;

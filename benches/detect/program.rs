@@ -122,26 +122,3 @@ fn alarms(printed: &str) -> anyhow::Result<Vec<Alarm>> {
     alarms.sort_by(|a, b| (a.at, &a.service, &a.anomaly_type).cmp(&(b.at, &b.service, &b.anomaly_type)));
     Ok(alarms)
 }
-
-/// `SMARTLOG_BIN`, or the release build, brought up to date first.
-pub fn find() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("SMARTLOG_BIN") {
-        return std::fs::canonicalize(path).context("SMARTLOG_BIN");
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = target_folder()?;
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "smartlog", "--bin", "smartlog"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("CARGO_TARGET_DIR", &target)
-        .status()?;
-    ensure!(status.success(), "smartlog could not be built; its errors stand above");
-    Ok(target.join("release/smartlog"))
-}
-
-/// Where cargo built this program.
-pub fn target_folder() -> anyhow::Result<PathBuf> {
-    // .../<target>/<profile>/<this program>
-    let here = std::env::current_exe()?;
-    Ok(here.ancestors().nth(2).context("this program lies in a target folder")?.to_owned())
-}

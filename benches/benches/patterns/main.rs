@@ -10,11 +10,9 @@
 //! ```
 
 mod drain3;
-#[path = "../random/mod.rs"]
-mod random;
 
-use random::Random;
 use rustix::time::{ClockId, clock_gettime};
+use smartlog_benches::random::Random;
 use smartlog_operators::patterns::{Miner, Settings, Shape};
 use std::hint::black_box;
 use std::io::Write as _;

@@ -6,12 +6,13 @@
 
 use crate::bench::{Bench, Step};
 use crate::process::Process;
-use crate::random::Random;
 use crate::report::{Bar, Figure, quantile};
 use crate::topic::Topic;
-use crate::workload::{ERROR, Log, PARTITIONS, kind};
+use crate::workload::PARTITIONS;
 use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, OpenFlags};
+use smartlog_benches::logs::{ERROR, Log, kind};
+use smartlog_benches::random::Random;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -17,8 +17,6 @@ mod copy;
 mod drain;
 mod live;
 mod process;
-#[path = "../random/mod.rs"]
-mod random;
 mod recovery;
 mod report;
 mod topic;
@@ -29,10 +27,15 @@ mod workload;
 use anyhow::{Context as _, ensure};
 use bench::Bench;
 use report::{Circumstances, Figure};
+use smartlog_benches::program;
 use smartlog_test_services::Service;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
+
+/// The drain has the allocator that the program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A part of the benchmark and how it is measured.
 type Part = (&'static str, fn(&Bench) -> anyhow::Result<Vec<Figure>>);
@@ -79,7 +82,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     };
     let quick = arguments.iter().any(|argument| argument == "--quick")
         || bench::number("SMARTLOG_BENCH_QUICK")?.is_some_and(|n| n > 0);
-    let bench = Bench::new(kafka.address(), postgres.address(), process::program()?, quick)?;
+    let bench = Bench::new(kafka.address(), postgres.address(), program::find()?, quick)?;
     let (began, load_before, date) =
         (Instant::now(), load(), jiff::Timestamp::now().strftime("%F %H:%M UTC").to_string());
     let mut figures = Vec::new();
@@ -102,7 +105,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
 
 fn publish(circumstances: &Circumstances, figures: &[Figure]) -> anyhow::Result<()> {
     let Circumstances { date, logs, rounds, cores, load_before, load_after, seconds, .. } = circumstances;
-    let file = process::target_folder()?.join("smartlog-bench.json");
+    let file = program::target_folder()?.join("smartlog-bench.json");
     std::fs::write(&file, report::json(circumstances, figures)?)
         .with_context(|| format!("writing {}", file.display()))?;
     say(&format!("\n{}", report::table(figures)))?;

@@ -3,7 +3,6 @@
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -144,30 +143,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The program: `SMARTLOG_BIN`, or the release build, brought up to date first.
-pub fn program() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("SMARTLOG_BIN") {
-        return std::fs::canonicalize(path).context("SMARTLOG_BIN");
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = target_folder()?;
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "smartlog", "--bin", "smartlog"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("CARGO_TARGET_DIR", &target)
-        .status()?;
-    ensure!(status.success(), "smartlog could not be built; its errors stand above");
-    Ok(target.join("release/smartlog"))
-}
-
-/// Where cargo built this program.
-pub fn target_folder() -> anyhow::Result<PathBuf> {
-    // .../<target>/<profile>/deps/<this program>
-    let here = std::env::current_exe()?;
-    let folder: Option<&Path> = here.ancestors().nth(3);
-    Ok(folder.context("a benchmark lies in a target folder")?.to_owned())
 }
 
 /// User and system time of all threads, also of a zombie.

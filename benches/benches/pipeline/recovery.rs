@@ -2,10 +2,11 @@
 
 use crate::bench::{Bench, Step};
 use crate::copy::{Database, runtime};
-use crate::random::Random;
 use crate::report::{Bar, Figure, median};
 use crate::topic::Topic;
-use crate::workload::{Log, PARTITIONS, kind};
+use crate::workload::PARTITIONS;
+use smartlog_benches::logs::{Log, kind};
+use smartlog_benches::random::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! What the windows must be: counted while the logs are made, added up naively, compared row by row.
 
-use crate::workload::Log;
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
+use smartlog_benches::logs::Log;
 use std::path::Path;
 
 /// Seconds of event time between two windows in the file.

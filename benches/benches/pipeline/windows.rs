@@ -1,4 +1,5 @@
-//! Windows, rules and nothing stored, at full speed, against a drain of the same topic.
+//! The bench job at full speed: windows, rules and nothing stored, against a drain of the same topic; and everything that
+//! the program does by default, every log in Parquet, against the former.
 
 use crate::bench::{Bench, Step};
 use crate::drain;
@@ -11,6 +12,24 @@ use anyhow::ensure;
 
 /// Logs that take no time: what a run takes is its start and its end.
 const ALMOST_NOTHING: u64 = 1_000;
+
+/// What a run does with the logs.
+#[derive(Clone, Copy)]
+enum Job {
+    /// Windows, rules and scores; nothing is stored.
+    Windows,
+    /// Whatever is on by default, results in SQLite, every log in Parquet in a folder.
+    All,
+}
+
+impl Job {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Job::Windows => &["--store", "none", "--patterns-enabled=false"],
+            Job::All => &["--store", "sqlite:state.db", "--store-raw-logs=false", "--export", "lake"],
+        }
+    }
+}
 
 /// Millions of logs a second, one value a round.
 type Rates = Vec<f64>;
@@ -37,7 +56,7 @@ pub fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let (topic, truth) = bench.topic("windows", &workload)?;
     let almost_nothing = Workload::bench_job(ALMOST_NOTHING);
     let (small, small_truth) = bench.topic("start", &almost_nothing)?;
-    let [mut drain_1, mut drain_2, mut windows_1, mut windows_2]: [Runs; 4] = Default::default();
+    let [mut drain_1, mut drain_2, mut windows_1, mut windows_2, mut all_2]: [Runs; 5] = Default::default();
     let [mut drain_start, mut windows_start]: [Vec<f64>; 2] = Default::default();
     // The broker compiles its code and the kernel caches the topic.
     drained(bench, (&topic, bench.logs), 2, "warming up")?;
@@ -47,10 +66,11 @@ pub fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
             [(1, &mut drain_1, &mut windows_1), (2, &mut drain_2, &mut windows_2)]
         {
             drains.push(bench.logs, drained(bench, (&topic, bench.logs), threads, &round)?);
-            windows.push(bench.logs, windowed(bench, (&topic, &truth), threads, &round)?);
+            windows.push(bench.logs, windowed(bench, Job::Windows, (&topic, &truth), threads, &round)?);
         }
+        all_2.push(bench.logs, windowed(bench, Job::All, (&topic, &truth), 2, &round)?);
         drain_start.push(milliseconds(drained(bench, (&small, ALMOST_NOTHING), 2, &round)?));
-        windows_start.push(milliseconds(windowed(bench, (&small, &small_truth), 2, &round)?));
+        windows_start.push(milliseconds(windowed(bench, Job::Windows, (&small, &small_truth), 2, &round)?));
     }
     let against = |name: &str, bar, ours: &Runs, limit: &Runs| {
         Figure::ratio(
@@ -65,14 +85,17 @@ pub fn measure(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         against("windows, 2 workers, against a drain with 2 threads", 0.80, &windows_2, &drain_2),
         against("windows, 1 worker, against a drain with 1 thread", 0.65, &windows_1, &drain_1),
         against("windows, 2 workers against 1", 1.6, &windows_2, &windows_1),
+        against("all, 2 workers, against windows", 0.5, &all_2, &windows_2),
         Figure::plain(
             "peak memory, windows, 2 workers",
             Bar::AtMost(300.0),
             "MiB",
             windows_2.peak_mib.clone(),
         ),
+        Figure::plain("peak memory, all, 2 workers", Bar::AtMost(600.0), "MiB", all_2.peak_mib.clone()),
         Figure::plain("peak memory, drain, 2 threads", Bar::Shown, "MiB", drain_2.peak_mib.clone()),
         cost("processor time a log, windows, 2 workers", &windows_2),
+        cost("processor time a log, all, 2 workers", &all_2),
         cost("processor time a log, drain, 2 threads", &drain_2),
         Figure::plain("start to end with 1,000 logs, windows, 2 workers", Bar::Shown, "ms", windows_start),
         Figure::plain("start to end with 1,000 logs, drain, 2 threads", Bar::Shown, "ms", drain_start),
@@ -93,8 +116,8 @@ pub fn measure_services(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         let [mut of_few, mut of_many]: [Runs; 2] = Default::default();
         for round in 1..=bench.rounds {
             let round = format!("round {round} of {}", bench.rounds);
-            of_few.push(logs, windowed(bench, (&few.0, &few.1), 2, &round)?);
-            of_many.push(logs, windowed(bench, (&many.0, &many.1), 2, &round)?);
+            of_few.push(logs, windowed(bench, Job::Windows, (&few.0, &few.1), 2, &round)?);
+            of_many.push(logs, windowed(bench, Job::Windows, (&many.0, &many.1), 2, &round)?);
         }
         figures.push(Figure::ratio(
             format!("windows, {services} services against 20"),
@@ -121,17 +144,22 @@ fn drained(bench: &Bench, (topic, logs): (&Topic, u64), threads: usize, round: &
 /// One run of the program, its windows checked.
 fn windowed(
     bench: &Bench,
+    job: Job,
     (topic, truth): (&Topic, &Truth),
     workers: usize,
     round: &str,
 ) -> anyhow::Result<Cost> {
-    let _step = Step::begin(format!("{round}: windows of {}, {workers} workers", topic.name), None);
+    let what = match job {
+        Job::Windows => "windows",
+        Job::All => "all",
+    };
+    let _step = Step::begin(format!("{round}: {what} of {}, {workers} workers", topic.name), None);
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("windows.csv");
     let (workers, hop) = (workers.to_string(), format!("{HOP}s"));
     let path = file.to_string_lossy();
-    let arguments =
-        ["--until-end", "--store", "none", "--workers", &workers, "--windows-out", &path, "--hop", &hop];
+    let mut arguments = vec!["--until-end", "--workers", &workers, "--windows-out", &path, "--hop", &hop];
+    arguments.extend(job.arguments());
     let cost = bench.run(topic, &arguments)?.finish()?;
     truth.check(&file)?;
     Ok(cost)

@@ -62,7 +62,7 @@ impl Maker {
         let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
         let shared = std::env::var_os("SMARTLOG_SHARED").map_or_else(|| beside.into(), PathBuf::from);
         let folder = shared.join("data/replay");
-        let kept = crate::program::target_folder().ok()?.join("detect-replays");
+        let kept = smartlog_benches::program::target_folder().ok()?.join("detect-replays");
         folder.join("make_replay.py").exists().then_some(Maker { folder, kept })
     }
 
