@@ -1,35 +1,140 @@
-//! The commands of the documents: each is understood by the program, and those that need nothing but the program do what is
-//! said there. Others run in the tests of what they are about: docs/DEPLOY.md in install.rs, docs/API.md in the API's.
+//! What the documents say: each command is understood by the program, each block of commands is followed by a test or named
+//! here with what it needs, and each link leads somewhere. tries.rs and walks.rs follow them.
 
+use smartlog_tests::document::{Block, INDENTED, blocks, documents, read};
 use smartlog_tests::manifest::repository;
 use smartlog_tests::program::binary;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output};
 
-fn read(document: &str) -> String {
-    std::fs::read_to_string(repository().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"))
+/// What becomes of a block of commands.
+enum Proof {
+    /// This test runs it, or what it stands for: a file, and words of it.
+    Test(&'static str, &'static str),
+    /// It cannot run here: what it needs, in the words of docs/VERIFIED.md.
+    Owed(&'static str),
+    /// It takes minutes and says how fast something is: run by hand, its figures stand beside it.
+    Measured,
 }
 
-/// Every document, by its path in the repository.
-fn documents() -> Vec<String> {
-    let mut found = vec!["README.md".to_owned()];
-    for folder in ["docs", "k8s", "compose", "dbt", "terraform"] {
-        let entries = std::fs::read_dir(repository().join(folder)).expect("a folder").flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        found.extend(names.filter(|name| name.ends_with(".md")).map(|name| format!("{folder}/{name}")));
+use Proof::{Measured, Owed, Test};
+
+/// Document, section, and what becomes of its commands.
+const PROOFS: &[(&str, &str, Proof)] = &[
+    ("README.md", "See it", Test("tests/tries.rs", "the_demo_shows_an_anomaly")),
+    ("README.md", "On your Kafka and PostgreSQL", Test("tests/walks.rs", "the_readme_leads_to_a_pipeline")),
+    ("README.md", "Kill it", Test("tests/walks.rs", "the_readme_leads_to_a_pipeline")),
+    ("README.md", "With Docker, on Kubernetes, as a service", Owed("Docker")),
+    ("README.md", "Without services: a file", Test("tests/tries.rs", "the_section_on_files")),
+    ("README.md", "Logs as Parquet", Test("tests/walks.rs", "a_day_as_parquet")),
+    (
+        "README.md",
+        "Logs in Elasticsearch or OpenSearch",
+        Test("tests/walks.rs", "logs_go_into_a_search_index"),
+    ),
+    ("README.md", "Models", Test("tests/tries.rs", "the_section_on_models")),
+    ("README.md", "Watch it, and be told", Test("tests/walks.rs", "people_are_told")),
+    ("compose/README.md", "The Compose set", Owed("Docker")),
+    ("dbt/README.md", "dbt: tables for analysts", Test("tests/dbt.rs", "the_project_builds")),
+    ("docs/ALERTS.md", "What is promised", Test("tests/walks.rs", "people_are_told")),
+    ("docs/API.md", "Anomalies", Test("tests/tries.rs", "every_example_of_the_api")),
+    ("docs/API.md", "Live", Test("tests/tries.rs", "every_example_of_the_api")),
+    ("docs/API.md", "Feedback", Test("tests/tries.rs", "every_example_of_the_api")),
+    ("docs/API.md", "Who may ask", Test("tests/tries.rs", "a_token_lets_in")),
+    ("docs/API.md", "Conventions", Test("tests/tries.rs", "every_example_of_the_api")),
+    ("docs/API.md", "Costs", Test("tests/tries.rs", "every_example_of_the_api")),
+    ("docs/API.md", "Several API processes", Test("api/tests/redis.rs", "changes_come_by_redis")),
+    ("docs/AWS_SETUP.md", "2. The budget first", Owed("an account")),
+    ("docs/AWS_SETUP.md", "3. The rest", Owed("an account")),
+    ("docs/AWS_SETUP.md", "Costs", Owed("an account")),
+    ("docs/BENCHMARKS.md", "Benchmarks", Measured),
+    (
+        "docs/BENCHMARKS.md",
+        "A log sink at 1 % of its speed",
+        Test("tests/lanes.rs", "a_sink_at_a_hundredth_of_its_speed"),
+    ),
+    ("docs/BENCHMARKS.md", "Parquet", Measured),
+    ("docs/DEPLOY.md", "Docker Compose", Owed("Docker")),
+    ("docs/DEPLOY.md", "Without Docker", Test("tests/walks.rs", "the_walk_without_docker")),
+    ("docs/DEPLOY.md", "systemd", Owed("a machine that systemd started")),
+    ("docs/DEPLOY.md", "The image", Owed("Docker")),
+    ("docs/DEPLOY.md", "Render and Railway", Owed("accounts there")),
+    ("docs/DETECTION.md", "Detection", Test("tests/tries.rs", "the_section_on_files")),
+    ("docs/EXPORT.md", "Export: every log as Parquet", Test("tests/walks.rs", "a_day_as_parquet")),
+    ("docs/EXPORT.md", "One day anew", Test("tests/walks.rs", "a_day_as_parquet")),
+    ("docs/MODELS.md", "Try it", Test("tests/tries.rs", "a_model_that_is_tried")),
+    ("docs/OPERATIONS.md", "Positions", Test("tests/walks.rs", "positions_are_shown_and_changed")),
+    ("docs/OPERATIONS.md", "Retention", Test("tests/walks.rs", "a_day_of_logs_is_dropped")),
+    ("docs/OPERATIONS.md", "Backup and restore", Test("tests/walks.rs", "a_restored_backup")),
+    ("docs/PATTERNS.md", "Patterns", Test("tests/tries.rs", "the_commands_on_patterns")),
+    (
+        "docs/SEARCH.md",
+        "Logs in Elasticsearch or OpenSearch",
+        Test("tests/walks.rs", "logs_go_into_a_search_index"),
+    ),
+    ("fuzz/README.md", "Fuzzing", Owed("a nightly toolchain")),
+    ("k8s/README.md", "On Kubernetes", Owed("a cluster")),
+    (
+        "terraform/README.md",
+        "The cloud part",
+        Test("tests/terraform.rs", "the_configuration_is_formatted_valid"),
+    ),
+    ("tests/services/README.md", "Real services in tests", Test("Makefile", "scripts/test")),
+];
+
+/// Whether somebody may type what stands in a block.
+fn is_commands(block: &Block) -> bool {
+    let programs =
+        ["smartlog", "make", "docker", "curl", "redis-cli", "cargo", "kubectl", "aws", "systemctl"];
+    let begins = |line: &str| {
+        let word = line.trim_start_matches("$ ").split(' ').next().unwrap_or_default();
+        programs.contains(&word)
+    };
+    let typed = ["sh", "text", "", INDENTED].contains(&block.language.as_str());
+    ["sh", "sql"].contains(&block.language.as_str()) || typed && block.text.lines().any(begins)
+}
+
+#[test]
+fn every_block_of_commands_is_followed_or_named_with_what_it_needs() {
+    let mut found = BTreeSet::new();
+    for document in documents() {
+        let of_it = blocks(&document).into_iter().filter(is_commands);
+        found.extend(of_it.map(|block| (document.clone(), block.section)));
     }
-    found.sort();
-    found
+    let listed = PROOFS.iter().map(|(document, section, _)| ((*document).to_owned(), (*section).to_owned()));
+    let listed: BTreeSet<_> = listed.collect();
+    let unproven: Vec<_> = found.difference(&listed).collect();
+    assert!(unproven.is_empty(), "no test follows them, and no row of PROOFS says why: {unproven:?}");
+    let gone: Vec<_> = listed.difference(&found).collect();
+    assert!(gone.is_empty(), "PROOFS lists what is not there: {gone:?}");
+    let verified = read("docs/VERIFIED.md");
+    for (document, section, proof) in PROOFS {
+        match proof {
+            Test(file, words) => {
+                assert!(read(file).contains(words), "{document}, {section}: {file} has no {words}")
+            }
+            Owed(need) => assert!(verified.contains(need), "docs/VERIFIED.md owes nothing that needs {need}"),
+            Measured => assert_eq!(*document, "docs/BENCHMARKS.md"),
+        }
+    }
 }
 
 /// The lines between fences, of any language.
-fn fenced(text: &str) -> impl Iterator<Item = &str> {
-    let mut inside = false;
-    text.lines().filter(move |line| {
-        let fence = line.trim_start().starts_with("```");
-        inside ^= fence;
-        inside && !fence
-    })
+fn fenced(document: &str) -> Vec<String> {
+    let fenced = blocks(document).into_iter().filter(|block| block.language != INDENTED);
+    fenced.flat_map(|block| block.text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// The commands within sentences, without what may be left out.
+fn in_sentences(document: &str) -> Vec<String> {
+    let text = read(document);
+    let spans = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|span| span.starts_with("smartlog ") && !span.contains('\n'));
+    spans.map(|span| span.replace(['[', ']'], "")).collect()
 }
 
 /// What a line tells smartlog: its variables and its arguments. `None` where the line is no command of smartlog.
@@ -65,11 +170,30 @@ fn said(output: &Output) -> String {
 /// What stands where the reader is to put something of their own. The folder has a file `secret` and a file `own.toml`.
 fn of_the_reader(word: &str, folder: &Path) -> String {
     let (secret, settings) = (folder.join("secret"), folder.join("own.toml"));
-    match word {
+    // Of several words that are possible, the first.
+    match word.split('|').next().unwrap_or_default() {
         "URL" | "$SMARTLOG_TEST_POSTGRES_PROXY" => "sqlite:own.db".to_owned(),
         "/etc/smartlog/smartlog.toml" => settings.display().to_string(),
         "/etc/smartlog/postgres-password" => secret.display().to_string(),
+        "COMMAND" => "run".to_owned(),
+        "D" => "2026-01-15".to_owned(),
+        "T" => "2026-01-15T08:00:00Z".to_owned(),
+        "…" => "app.ndjson".to_owned(),
         word => word.replace("/run/secrets/slack", &secret.display().to_string()).replace('$', ""),
+    }
+}
+
+/// What makes a command say whether it is understood, and do nothing. `api token` has no settings, and the name of a command
+/// alone may lack what it needs.
+fn asks(arguments: &[String]) -> Option<&'static str> {
+    let is_name =
+        |word: &String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with("--");
+    let grouped = ["sinks", "models", "export", "train", "patterns", "analyze"];
+    let named = arguments.iter().all(is_name) && arguments.len() <= 2;
+    match arguments.first() {
+        Some(first) if first == "api" && arguments.len() > 1 => Some("--help"),
+        Some(first) if grouped.contains(&first.as_str()) && named => Some("--help"),
+        _ => (!arguments.iter().any(|word| word == "--show-config")).then_some("--show-config"),
     }
 }
 
@@ -81,15 +205,13 @@ fn every_command_of_every_document_is_understood() {
     write("own.toml", "[store]\nurl = \"postgres://smartlog@db/logs\"\n");
     let mut found = 0;
     for document in documents() {
-        for line in fenced(&read(&document)) {
-            let Some((variables, arguments)) = command_in(line) else { continue };
+        for line in fenced(&document).into_iter().chain(in_sentences(&document)) {
+            let Some((variables, arguments)) = command_in(&line) else { continue };
             let variables: Vec<(&str, &str)> =
                 variables.iter().filter_map(|variable| variable.split_once('=')).collect();
             let own = |word: &String| of_the_reader(word, folder.path());
             let mut arguments: Vec<String> = arguments.iter().map(own).collect();
-            // `api token` has no settings.
-            let shows = arguments.first().is_none_or(|command| command != "api" || arguments.len() == 1);
-            arguments.push(if shows { "--show-config" } else { "--help" }.to_owned());
+            arguments.extend(asks(&arguments).map(str::to_owned));
             let output = smartlog(folder.path(), &variables, &arguments);
             assert!(output.status.success(), "{document}: `{line}`: {}", said(&output));
             found += 1;
@@ -115,43 +237,67 @@ fn a_command_that_is_not_understood_would_be_found() {
     assert_eq!(command_in("cargo run"), None);
 }
 
-/// The first `sh` block of a section.
-fn block_of(document: &str, section: &str) -> String {
-    let text = read(document);
-    let rest =
-        text.split_once(&format!("\n## {section}\n")).unwrap_or_else(|| panic!("{document}: {section}")).1;
-    rest.split_once("```sh\n").expect("a block").1.split("```").next().unwrap_or_default().to_owned()
-}
-
-/// Runs a block as a reader would, in an empty folder, and ends at the first line that fails. What it printed, and the folder.
-fn follow(document: &str, section: &str) -> (String, tempfile::TempDir) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let program = binary().parent().map(PathBuf::from).expect("a folder");
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
-    let script = format!("set -e\n{}", block_of(document, section));
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]).current_dir(folder.path()).env_clear().env("PATH", path);
-    let output = bash.output().expect("bash starts");
-    assert!(output.status.success(), "{document}: {script}\n----\n{}", said(&output));
-    (said(&output), folder)
+/// The targets that are named after `make`.
+fn made(text: &str) -> impl Iterator<Item = &str> {
+    let named = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .chain(text.lines())
+        .filter_map(|span| span.trim_start().strip_prefix("make "));
+    named.filter_map(|rest| {
+        rest.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')).next()
+    })
 }
 
 #[test]
-fn the_section_on_models_leads_to_a_champion() {
-    let (said, folder) = follow("README.md", "Models");
-    assert!(said.contains("Version 2 is the champion now"), "{said}");
-    assert!(said.lines().any(|line| line.contains("windows;") && line.contains("the same")), "{said}");
-    let list = ["models", "list", "--format", "json"].map(str::to_owned);
-    let listed = smartlog(folder.path(), &[], &list);
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let newest = listed.lines().next().expect("a version");
-    assert!(newest.contains(r#""version":"2""#) && newest.contains(r#""champion""#), "{listed}");
+fn every_target_of_make_is_there() {
+    let makefile = read("Makefile");
+    let mut found = 0;
+    for document in documents() {
+        for target in made(&read(&document)).filter(|target| !target.is_empty()) {
+            assert!(makefile.contains(&format!("\n{target}:")), "{document}: make {target}");
+            found += 1;
+        }
+    }
+    assert!(found > 30, "{found}");
 }
 
 #[test]
-fn the_section_on_files_finds_what_is_made_up() {
-    let (said, _) = follow("README.md", "Without services: a file");
-    let last = said.lines().rfind(|line| line.contains(" episodes in ")).unwrap_or_else(|| panic!("{said}"));
-    let episodes: u32 = last.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
-    assert!(episodes > 0, "{said}");
+fn every_link_of_every_document_leads_somewhere() {
+    let mut found = 0;
+    for document in documents() {
+        for link in links(&read(&document)) {
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let base = repository().join(&document);
+            let target = if path.is_empty() { base } else { base.with_file_name("").join(path) };
+            assert!(target.exists(), "{document}: {link} leads nowhere");
+            let known = || anchors(&std::fs::read_to_string(&target).unwrap_or_default());
+            assert!(anchor.is_empty() || known().iter().any(|known| known == anchor), "{document}: {link}");
+            found += 1;
+        }
+    }
+    assert!(found > 100, "{found} links");
+}
+
+/// Targets of links within the checkout.
+fn links(text: &str) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let local =
+        |target: &&str| !target.contains("://") && !target.contains(' ') && !target.starts_with("mailto:");
+    targets.filter(local).map(str::to_owned).collect()
+}
+
+/// What headings are called in links: small letters, digits and hyphens for blanks.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let name = |heading: &str| {
+        let letters = heading.trim_start_matches('#').trim().to_lowercase();
+        letters
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+            .collect::<String>()
+            .replace(' ', "-")
+    };
+    headings.map(name).collect()
 }

@@ -1,11 +1,9 @@
 //! What else smartlog is installed by: systemd units, Render and Railway, the release's archive and bill of materials, deployment.
 
 use serde_json::Value;
-use smartlog_test_services::{Service, free_port};
+use smartlog_test_services::Service;
 use smartlog_tests::manifest::{Reader, members, repository};
 use smartlog_tests::program::binary;
-use smartlog_tests::store::{Kind, Store};
-use smartlog_tests::unique;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -227,58 +225,4 @@ fn a_deployment_is_over_when_the_api_says_its_new_version() {
         asked.join().expect("it ended"),
         ["POST /deploy?key=secret", "GET /health", "GET /health", "GET /health"]
     );
-}
-
-/// The `sh` blocks of a section of a document.
-fn commands_of(document: &str, section: &str) -> Vec<String> {
-    let text = read(document);
-    let rest = text.split_once(&format!("\n## {section}\n")).expect("the section").1;
-    let rest = rest.split("\n## ").next().unwrap_or_default();
-    rest.split("```sh\n")
-        .skip(1)
-        .map(|block| block.split("```").next().unwrap_or_default().to_owned())
-        .collect()
-}
-
-#[test]
-fn the_walk_without_docker_leads_to_a_page_with_numbers_in_prometheus() {
-    let services = ["kafka", "postgres", "prometheus"];
-    if services.iter().any(|name| Service::require(name).is_none()) {
-        return;
-    }
-    let Some(mut store) = Store::create(Kind::Postgres) else { return };
-    let blocks = commands_of("docs/DEPLOY.md", "Without Docker");
-    let [build, tell, start, scrape, look, stop] = blocks.as_slice() else {
-        panic!("six blocks, found {blocks:?}")
-    };
-    assert!(
-        build.contains("make build") && build.contains("make services"),
-        "what the tests have done already"
-    );
-    // Ports, topic and database of this test's own; and what the document leaves to the reader's patience.
-    let wait = "patiently() { for n in $(seq 600); do \"$@\" && return; sleep 0.1; done; \"$@\"; }";
-    let seen = ["ready.200", "[-]service", "__name__.:.smartlog_lag_records"];
-    assert_eq!(look.lines().count(), seen.len());
-    let lines =
-        look.lines().zip(seen).map(|(line, words)| format!("patiently sh -c '{line} | grep {words}'"));
-    let lines: Vec<String> = lines.collect();
-    let script = format!("set -em\n{wait}\n{tell}\n{start}\n{scrape}\n{}\n{stop}\nwait\n", lines.join("\n"))
-        .replace("127.0.0.1:9464", &format!("127.0.0.1:{}", free_port()))
-        .replace("127.0.0.1:8000", &format!("127.0.0.1:{}", free_port()))
-        .replace("TOPICS=logs", &format!("TOPICS={}", unique("walk")))
-        .replace("\"$SMARTLOG_TEST_POSTGRES\"", &store.url)
-        .replace("$PWD/target/release", &binary().parent().expect("a folder").display().to_string())
-        .replace("/smartlog.json", &format!("/{}.json", unique("walk")));
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut bash = Command::new("bash");
-    // Of this product's variables only those of the services: the others are the tests' own.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SMARTLOG_")) {
-        if !name.starts_with("SMARTLOG_TEST_") {
-            bash.env_remove(name);
-        }
-    }
-    let output = bash.args(["-c", &script]).current_dir(folder.path()).output().expect("bash starts");
-    let said = text(&[output.stdout, output.stderr].concat());
-    assert!(output.status.success(), "{script}\n----\n{said}");
-    assert!(store.number("select count(*) from logs") > 900, "{said}");
 }

@@ -9,6 +9,7 @@
 //! No package of the program is imported here, so no error of it can hide in what judges it.
 
 pub mod cloud;
+pub mod document;
 pub mod judge;
 pub mod manifest;
 pub mod oracle;
