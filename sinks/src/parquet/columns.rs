@@ -1,137 +1,180 @@
 //! The columns of a file of logs, and rows turned into them.
 //!
 //! ```text
-//!   LogBatch (rows in the order of arrival) ─▶ order: service, time, offset ─▶ RecordBatch ─▶ one row group
+//!   logs ─▶ columns in the order of arrival ─▶ order: service, time ─▶ RecordBatch ─▶ one row group
 //! ```
 //!
 //! docs/EXPORT.md is what readers rely on; a column is added at the end or not at all.
 
 use super::metadata;
-use arrow_array::builder::{Float64Builder, StringBuilder};
-use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::builder::StringBuilder;
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt32Array,
+};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
-use foldhash::{HashMap, HashMapExt};
-use smartlog_schema::log::{LogBatch, LogRef};
+use foldhash::HashMap;
+use smartlog_schema::level::Level;
+use smartlog_schema::log::LogRef;
+use smartlog_schema::position::TopicPartition;
 use std::sync::{Arc, LazyLock};
 
 /// By which the rows of a row group are sorted, ascending.
 pub(super) const SORTED_BY: [&str; 2] = ["service", "timestamp"];
 /// Few different values: a dictionary pays, and is worth keeping whatever its size.
 pub(super) const FEW_VALUES: [&str; 4] = ["level", "service", "host", "kafka_topic"];
+/// Text that resembles no other: with the lengths apart, compression finds nothing to look for, and is quick and dense.
+pub(super) const RANDOM_TEXT: [&str; 1] = ["request_id"];
 /// Numbers that follow each other closely once sorted.
 pub(super) const CLOSE_NUMBERS: [&str; 2] = ["timestamp", "kafka_offset"];
 
-/// The schema of `logs/`.
+/// The schema of `logs/`. Text is given to the writer by places, which readers need not know: they see strings.
 pub(super) static LOGS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let text = || DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8));
     let required = |name: &str, kind| Field::new(name, kind, false);
     let optional = |name: &str, kind| Field::new(name, kind, true);
     Arc::new(Schema::new(vec![
         required("timestamp", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
-        required("level", DataType::Utf8),
-        required("service", DataType::Utf8),
-        optional("host", DataType::Utf8),
-        required("message", DataType::Utf8),
+        required("level", text()),
+        required("service", text()),
+        optional("host", text()),
+        required("message", text()),
         required("message_chars", DataType::Int32),
-        optional("metadata", DataType::Utf8),
-        optional("request_id", DataType::Utf8),
-        optional("user_id", DataType::Utf8),
+        optional("metadata", text()),
+        optional("request_id", text()),
+        optional("user_id", text()),
         optional("duration_ms", DataType::Float64),
-        required("kafka_topic", DataType::Utf8),
+        required("kafka_topic", text()),
         required("kafka_partition", DataType::Int32),
         required("kafka_offset", DataType::Int64),
         optional("shape", DataType::Int64),
     ]))
 });
 
-/// Rows with the partition that each came from.
-pub(super) struct Rows<'a> {
-    batches: &'a [LogBatch],
-    order: Vec<(u32, u32)>,
+/// The rows of a row group under way, as columns in the order of arrival: what a log says is copied once, while it is at hand.
+#[derive(Default)]
+pub(super) struct Columns {
+    timestamps: Vec<i64>,
+    levels: Vec<Level>,
+    services: Vec<u32>,
+    service_names: StringBuilder,
+    service_numbers: HashMap<String, u32>,
+    hosts: StringBuilder,
+    messages: StringBuilder,
+    message_chars: Vec<i32>,
+    metadata: StringBuilder,
+    request_ids: StringBuilder,
+    user_ids: StringBuilder,
+    durations: Vec<Option<f64>>,
+    offsets: Vec<i64>,
+    shapes: Vec<i64>,
 }
 
-impl<'a> Rows<'a> {
-    /// All rows of `batches` in the order of the file.
-    pub fn sorted(batches: &'a [LogBatch]) -> Self {
-        let logs = || batches.iter().flat_map(LogBatch::iter);
-        let ranks = ranks(logs());
-        let numbered =
-            |(b, batch): (usize, &'a LogBatch)| (0..batch.len()).map(move |row| (b as u32, row as u32));
-        let mut keyed: Vec<_> = batches
-            .iter()
-            .enumerate()
-            .flat_map(numbered)
-            .zip(logs())
-            .map(|(at, log)| (ranks[log.service], log.timestamp_us, at.0, log.offset, at))
-            .collect();
-        keyed.sort_unstable();
-        Rows { batches, order: keyed.into_iter().map(|(.., at)| at).collect() }
+/// What a row takes beside its text, bytes: ten columns, its order and, of each text, where it ends.
+const ROW_BYTES: usize = 96;
+
+impl Columns {
+    pub fn push(&mut self, log: &LogRef<'_>) {
+        let known = log.metadata.map(metadata::known).unwrap_or_default();
+        let service = self.service(log.service);
+        self.timestamps.push(log.timestamp_us);
+        self.levels.push(log.level);
+        self.services.push(service);
+        self.hosts.append_option(log.host);
+        self.messages.append_value(log.message);
+        self.message_chars.push(i32::try_from(log.message.chars().count()).unwrap_or(i32::MAX));
+        self.metadata.append_option(log.metadata);
+        self.request_ids.append_option(known.request_id);
+        self.user_ids.append_option(known.user_id);
+        self.durations.push(known.duration_ms);
+        self.offsets.push(log.offset);
+        self.shapes.push(log.shape);
     }
 
-    fn iter(&self) -> impl ExactSizeIterator<Item = LogRef<'a>> {
-        self.order.iter().map(|&(batch, row)| self.batches[batch as usize].get(row as usize))
+    /// The number of a service: they count up as names come by.
+    fn service(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.service_numbers.get(name) {
+            return *number;
+        }
+        let number = self.service_numbers.len() as u32;
+        self.service_names.append_value(name);
+        self.service_numbers.insert(name.to_owned(), number);
+        number
     }
 
-    fn texts(&self, of: impl Fn(&LogRef<'a>) -> &'a str) -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(self.iter().map(|log| of(&log))))
+    pub fn rows(&self) -> usize {
+        self.offsets.len()
     }
 
-    fn maybe_texts(&self, of: impl Fn(&LogRef<'a>) -> Option<&'a str>) -> ArrayRef {
-        Arc::new(self.iter().map(|log| of(&log)).collect::<StringArray>())
+    /// Memory that the rows take, bytes. (Buffers grow by doubling; what is reserved beyond is not touched.)
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.hosts, &self.messages, &self.metadata, &self.request_ids, &self.user_ids];
+        let texts = texts.map(|text| text.values_slice().len());
+        self.rows() * ROW_BYTES + texts.iter().sum::<usize>()
     }
 
-    /// The rows as columns of [`LOGS`].
+    /// The rows by service, then time, then arrival. Text stays where it is: a column of it says, for each row, where.
     ///
     /// # Errors
-    /// Never with a sound program: the columns are those of the schema.
-    pub fn columns(&self) -> Result<RecordBatch, ArrowError> {
-        let timestamps = TimestampMicrosecondArray::from_iter_values(self.iter().map(|log| log.timestamp_us));
-        let chars = |log: LogRef<'_>| i32::try_from(log.message.chars().count()).unwrap_or(i32::MAX);
-        let sources = || self.order.iter().map(|&(batch, _)| &self.batches[batch as usize].source);
-        let shapes = self.iter().map(|log| (log.shape != 0).then_some(log.shape));
-        let [request_ids, user_ids, durations] = self.metadata_columns();
+    /// Never with a sound program: the columns are those of [`LOGS`].
+    pub fn sorted(mut self, source: &TopicPartition) -> Result<RecordBatch, ArrowError> {
+        let service_names = self.service_names.finish();
+        let order = order(&ranks(&service_names), &self.services, &self.timestamps);
+        let at = UInt32Array::from(order);
+        let order = at.values();
+        let texts = |mut column: StringBuilder| numbered(at.clone(), Arc::new(column.finish()));
+        let levels = UInt32Array::from_iter_values(order.iter().map(|row| self.levels[*row as usize] as u32));
+        let services = UInt32Array::from_iter_values(pick(order, &self.services));
+        let timestamps = TimestampMicrosecondArray::from_iter_values(pick(order, &self.timestamps));
+        let topics = UInt32Array::from_value(0, order.len());
+        let shapes = pick(order, &self.shapes).map(|shape| (shape != 0).then_some(shape));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(timestamps.with_timezone("UTC")),
-            self.texts(|log| log.level.as_str()),
-            self.texts(|log| log.service),
-            self.maybe_texts(|log| log.host),
-            self.texts(|log| log.message),
-            Arc::new(Int32Array::from_iter_values(self.iter().map(chars))),
-            self.maybe_texts(|log| log.metadata),
-            request_ids,
-            user_ids,
-            durations,
-            Arc::new(StringArray::from_iter_values(sources().map(|source| source.topic.as_str()))),
-            Arc::new(Int32Array::from_iter_values(sources().map(|source| source.partition))),
-            Arc::new(Int64Array::from_iter_values(self.iter().map(|log| log.offset))),
+            numbered(levels, Arc::new(StringArray::from_iter_values(Level::ALL.map(Level::as_str))))?,
+            numbered(services, Arc::new(service_names))?,
+            texts(self.hosts)?,
+            texts(self.messages)?,
+            Arc::new(Int32Array::from_iter_values(pick(order, &self.message_chars))),
+            texts(self.metadata)?,
+            texts(self.request_ids)?,
+            texts(self.user_ids)?,
+            Arc::new(pick(order, &self.durations).collect::<Float64Array>()),
+            numbered(topics, Arc::new(StringArray::from_iter_values([&source.topic])))?,
+            Arc::new(Int32Array::from_value(source.partition, order.len())),
+            Arc::new(Int64Array::from_iter_values(pick(order, &self.offsets))),
             Arc::new(shapes.collect::<Int64Array>()),
         ];
         RecordBatch::try_new(Arc::clone(&LOGS), columns)
     }
-
-    fn metadata_columns(&self) -> [ArrayRef; 3] {
-        let mut request_ids = StringBuilder::with_capacity(self.order.len(), self.order.len() * 16);
-        let mut user_ids = StringBuilder::with_capacity(self.order.len(), self.order.len() * 8);
-        let mut durations = Float64Builder::with_capacity(self.order.len());
-        for log in self.iter() {
-            let known = log.metadata.map(metadata::known).unwrap_or_default();
-            request_ids.append_option(known.request_id);
-            user_ids.append_option(known.user_id);
-            durations.append_option(known.duration_ms);
-        }
-        [Arc::new(request_ids.finish()), Arc::new(user_ids.finish()), Arc::new(durations.finish())]
-    }
 }
 
-/// Each service's place in the order of their names.
-fn ranks<'a>(logs: impl Iterator<Item = LogRef<'a>>) -> HashMap<&'a str, u32> {
-    let mut ranks: HashMap<&str, u32> = HashMap::new();
-    for log in logs {
-        ranks.entry(log.service).or_default();
-    }
-    let mut names: Vec<&str> = ranks.keys().copied().collect();
-    names.sort_unstable();
-    for (rank, name) in names.into_iter().enumerate() {
-        ranks.insert(name, rank as u32);
+fn pick<'a, T: Copy>(order: &'a [u32], values: &'a [T]) -> impl ExactSizeIterator<Item = T> + 'a {
+    order.iter().map(|row| values[*row as usize])
+}
+
+/// A column of text, as the places of its values among `values`.
+fn numbered(places: UInt32Array, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
+    Ok(Arc::new(DictionaryArray::try_new(places, values)?))
+}
+
+/// The rows by rank of their service, then time, then row. A row's key is one number of these three.
+fn order(ranks: &[u32], services: &[u32], timestamps_us: &[i64]) -> Vec<u32> {
+    let key = |(row, (service, timestamp_us)): (usize, (&u32, &i64))| {
+        let unsigned = (*timestamp_us as u64) ^ (1 << 63);
+        u128::from(ranks[*service as usize]) << 96 | u128::from(unsigned) << 32 | row as u128
+    };
+    let mut keys: Vec<u128> = services.iter().zip(timestamps_us).enumerate().map(key).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|key| key as u32).collect()
+}
+
+/// Each name's place in the order of the names.
+fn ranks(names: &StringArray) -> Vec<u32> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_unstable_by_key(|&at| names.value(at));
+    let mut ranks = vec![0; names.len()];
+    for (rank, at) in order.into_iter().enumerate() {
+        ranks[at] = rank as u32;
     }
     ranks
 }
@@ -139,36 +182,24 @@ fn ranks<'a>(logs: impl Iterator<Item = LogRef<'a>>) -> HashMap<&'a str, u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smartlog_schema::level::Level;
-    use smartlog_schema::position::TopicPartition;
 
     #[test]
-    fn rows_are_sorted_by_service_then_time_and_keep_their_partition() {
-        let mut batches =
-            [LogBatch::new(TopicPartition::new("t", 0), 0), LogBatch::new(TopicPartition::new("t", 7), 0)];
-        for (batch, offset, service, timestamp_us) in
-            [(0, 0, "b", 2), (0, 1, "a", 9), (1, 0, "b", 1), (1, 1, "é", 0), (0, 2, "b", 2)]
-        {
+    fn rows_are_sorted_by_service_then_time_then_arrival() {
+        let mut waiting = Columns::default();
+        let rows =
+            [("b", 2), ("a", 9), ("b", i64::MIN), ("é", 0), ("b", 2), ("a", -1), ("b", 1), ("a", i64::MAX)];
+        for (offset, (service, timestamp_us)) in (0..).zip(rows) {
             let (level, host, message, metadata) = (Level::Info, None, "mé", None);
-            batches[batch].push(&LogRef {
-                offset,
-                timestamp_us,
-                level,
-                service,
-                host,
-                message,
-                metadata,
-                shape: 0,
-            });
+            waiting.push(&LogRef { offset, timestamp_us, level, service, host, message, metadata, shape: 0 });
         }
-        let columns = Rows::sorted(&batches).columns().expect("columns of the schema");
+        let columns = waiting.sorted(&TopicPartition::new("t", 7)).expect("columns of the schema");
         let column = |name: &str| columns.column_by_name(name).expect("a column").clone();
-        let partitions = column("kafka_partition");
-        let partitions = partitions.as_any().downcast_ref::<Int32Array>().expect("int32");
-        assert_eq!(partitions.values(), &[0, 7, 0, 0, 7]);
         let offsets = column("kafka_offset");
         let offsets = offsets.as_any().downcast_ref::<Int64Array>().expect("int64");
-        assert_eq!(offsets.values(), &[1, 0, 0, 2, 1]);
+        assert_eq!(offsets.values(), &[5, 1, 7, 2, 6, 0, 4, 3]);
+        let partitions = column("kafka_partition");
+        let partitions = partitions.as_any().downcast_ref::<Int32Array>().expect("int32");
+        assert_eq!(partitions.values(), &[7; 8]);
         let chars = column("message_chars");
         assert_eq!(chars.as_any().downcast_ref::<Int32Array>().expect("int32").value(0), 2);
     }

@@ -1,22 +1,25 @@
 //! One Parquet file, written row group by row group.
 
 use super::checksum::RowChecksum;
-use super::columns::{CLOSE_NUMBERS, FEW_VALUES, LOGS, Rows, SORTED_BY};
+use super::columns::{CLOSE_NUMBERS, Columns, FEW_VALUES, LOGS, RANDOM_TEXT, SORTED_BY};
 use super::names::Day;
 use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use smartlog_schema::log::LogBatch;
+use smartlog_schema::position::TopicPartition;
 use std::io::Write;
 
 /// Rows of a row group at most: what a reader must hold at a time.
 pub(super) const ROW_GROUP_ROWS: usize = 131_072;
 /// Rows of a page: small enough that the page index spares reading.
 const PAGE_ROWS: usize = 20_000;
+/// What is given to the writer at a time, bytes.
+const STEP_BYTES: usize = 512 << 10;
 const CREATED_BY: &str = concat!("smartlog version ", env!("CARGO_PKG_VERSION"));
 /// Services of a row group for which the bloom filter is exact enough (1 % false positives).
 const BLOOM_SERVICES: u64 = 4_096;
@@ -50,13 +53,19 @@ pub(super) struct LogFile<W: Write + Send> {
 impl<W: Write + Send> LogFile<W> {
     pub fn new(into: W) -> Result<Self, ParquetError> {
         let properties = properties(&LOGS).build();
-        Ok(LogFile { writer: ArrowWriter::try_new(into, LOGS.clone(), Some(properties))? })
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        Ok(LogFile { writer: ArrowWriter::try_new_with_options(into, LOGS.clone(), options)? })
     }
 
     /// Writes the rows as one row group, sorted.
-    pub fn row_group(&mut self, batches: &[LogBatch]) -> Result<(), ParquetError> {
-        let columns = Rows::sorted(batches).columns()?;
-        self.writer.write(&columns)?;
+    pub fn row_group(&mut self, columns: Columns, source: &TopicPartition) -> Result<(), ParquetError> {
+        let (rows, bytes) = (columns.rows(), columns.bytes());
+        let sorted = columns.sorted(source)?;
+        // The writer looks at a page's bytes between these steps alone.
+        let step = (STEP_BYTES / (bytes / rows.max(1)).max(1)).max(1);
+        for first in (0..rows).step_by(step) {
+            self.writer.write(&sorted.slice(first, step.min(rows - first)))?;
+        }
         self.writer.flush()
     }
 
@@ -98,8 +107,50 @@ fn properties(schema: &SchemaRef) -> parquet::file::properties::WriterProperties
     for name in FEW_VALUES.into_iter().chain(["kafka_partition", "message_chars", "shape", "user_id"]) {
         properties = properties.set_column_dictionary_enabled(column(name), true);
     }
+    for name in RANDOM_TEXT {
+        properties = properties.set_column_encoding(column(name), Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    }
     for name in CLOSE_NUMBERS {
         properties = properties.set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
     }
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use smartlog_schema::level::Level;
+    use smartlog_schema::log::LogRef;
+
+    #[test]
+    fn pages_are_bounded_however_long_the_text_is() {
+        let (mut columns, text) = (Columns::default(), "x".repeat(40_000));
+        for offset in 0..400 {
+            columns.push(&LogRef {
+                offset,
+                timestamp_us: 0,
+                level: Level::Info,
+                service: "s",
+                host: None,
+                message: &text,
+                metadata: Some(&text),
+                shape: 0,
+            });
+        }
+        let mut file = LogFile::new(Vec::new()).expect("a file");
+        file.row_group(columns, &TopicPartition::new("t", 0)).expect("a row group");
+        let day = Day::of(0).expect("a day");
+        let contents = Contents { day, generation: 0, rows: 400, checksum: RowChecksum::default() };
+        let bytes = file.finish(&contents).expect("a footer");
+        let reader = SerializedFileReader::new(Bytes::from(bytes)).expect("a Parquet file");
+        for column in ["message", "metadata"] {
+            let at = LOGS.index_of(column).expect("a column");
+            let group = reader.get_row_group(0).expect("a row group");
+            let pages = group.get_column_page_reader(at).expect("pages");
+            let sizes: Vec<usize> = pages.map(|page| page.expect("a page").buffer().len()).collect();
+            assert!(sizes.iter().all(|size| *size < 2 << 20), "{column}: pages of {sizes:?} bytes");
+        }
+    }
 }

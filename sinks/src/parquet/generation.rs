@@ -213,7 +213,7 @@ async fn read_day(
             if below.get(&partition).is_none_or(|below| row.int(9) >= *below) {
                 continue;
             }
-            let file = open.entry(partition.clone()).or_insert_with(|| DayFile::new(&partition, 0));
+            let file = open.entry(partition.clone()).or_insert_with(|| DayFile::new(&partition));
             file.push(&log_of(row), &mut scratch);
             file.keep_within(spool).map_err(failed)?;
         }

@@ -156,8 +156,11 @@ impl Opened {
             // Where a predecessor fixed the end of the range, or where this batch ends.
             let ends = self.fixed.get(source).map_or(i64::MAX, |intent| intent.next);
             let end = ends.min(batch.next_offset);
-            while at < batch.len() && batch.get(at).offset < end {
+            while at < batch.len() {
                 let log = batch.get(at);
+                if log.offset >= end {
+                    break;
+                }
                 at += 1;
                 let day = Day::of(log.timestamp_us);
                 let Some(day) = day.filter(|_| log.offset >= filling.next) else { continue };

@@ -6,13 +6,14 @@
 //! ```
 
 use super::checksum::RowChecksum;
+use super::columns::Columns;
 use super::config::Kept;
 use super::encode::{Contents, LogFile, ROW_GROUP_ROWS};
 use super::ledger::Entry;
 use super::names::Day;
 use super::spool::Spool;
 use parquet::errors::ParquetError;
-use smartlog_schema::log::{LogBatch, LogRef};
+use smartlog_schema::log::LogRef;
 use smartlog_schema::position::TopicPartition;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -107,10 +108,10 @@ impl Filling {
 
     /// Takes a log of `day`; writes a row group when one is full.
     pub fn push(&mut self, day: Day, log: &LogRef<'_>, spool: &Spool) -> Result<(), ExportError> {
-        let (source, first) = (&self.source, self.first);
+        let source = &self.source;
         self.oldest_us = self.oldest_us.min(log.timestamp_us);
         self.taken_bytes += text_bytes(log);
-        let file = self.days.entry(day).or_insert_with(|| DayFile::new(source, first));
+        let file = self.days.entry(day).or_insert_with(|| DayFile::new(source));
         file.push(log, &mut self.scratch);
         file.keep_within(spool)
     }
@@ -171,10 +172,10 @@ impl Filling {
     }
 }
 
-/// The file of one day. Its rows are of one partition, or for a generation of several.
+/// The file of one day and partition.
 pub(super) struct DayFile {
-    waiting: LogBatch,
-    first: i64,
+    source: TopicPartition,
+    waiting: Columns,
     rows: i64,
     checksum: RowChecksum,
     min_timestamp_us: i64,
@@ -183,10 +184,10 @@ pub(super) struct DayFile {
 }
 
 impl DayFile {
-    pub fn new(source: &TopicPartition, first: i64) -> Self {
+    pub fn new(source: &TopicPartition) -> Self {
         DayFile {
-            waiting: LogBatch::new(source.clone(), first),
-            first,
+            source: source.clone(),
+            waiting: Columns::default(),
             rows: 0,
             checksum: RowChecksum::default(),
             min_timestamp_us: i64::MAX,
@@ -198,20 +199,20 @@ impl DayFile {
     pub fn push(&mut self, log: &LogRef<'_>, scratch: &mut Vec<u8>) {
         self.waiting.push(log);
         self.rows += 1;
-        self.checksum.add(&self.waiting.source, log, scratch);
+        self.checksum.add(&self.source, log, scratch);
         self.min_timestamp_us = self.min_timestamp_us.min(log.timestamp_us);
         self.max_timestamp_us = self.max_timestamp_us.max(log.timestamp_us);
     }
 
     /// Writes a row group when one is full.
     pub fn keep_within(&mut self, spool: &Spool) -> Result<(), ExportError> {
-        let full = self.waiting.len() >= ROW_GROUP_ROWS || self.waiting_bytes() >= ROW_GROUP_BYTES;
+        let full = self.waiting.rows() >= ROW_GROUP_ROWS || self.waiting_bytes() >= ROW_GROUP_BYTES;
         if full { self.write_out(spool) } else { Ok(()) }
     }
 
     /// Rows that wait in memory, bytes.
     pub fn waiting_bytes(&self) -> usize {
-        if self.waiting.is_empty() { 0 } else { self.waiting.bytes() }
+        self.waiting.bytes()
     }
 
     /// Bytes in the spool.
@@ -221,12 +222,11 @@ impl DayFile {
 
     /// Moves what waits from memory to the spool, as a row group.
     pub fn write_out(&mut self, spool: &Spool) -> Result<(), ExportError> {
-        if self.waiting.is_empty() {
+        if self.waiting.rows() == 0 {
             return Ok(());
         }
-        let source = self.waiting.source.clone();
-        let waiting = std::mem::replace(&mut self.waiting, LogBatch::new(source, self.first));
-        self.open(spool)?.row_group(std::slice::from_ref(&waiting))?;
+        let (waiting, source) = (std::mem::take(&mut self.waiting), self.source.clone());
+        self.open(spool)?.row_group(waiting, &source)?;
         Ok(())
     }
 
