@@ -21,6 +21,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+/// As the program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const T0: i64 = 1_768_471_200_000_000;
 const ROUNDS: usize = 5;
 const BATCH: i64 = 1_000;
