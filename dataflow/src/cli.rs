@@ -10,6 +10,7 @@ use crate::commands;
 use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, in_words, is_in, options};
 use crate::history::From;
 use crate::logging;
+use crate::telemetry;
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
@@ -398,7 +399,20 @@ pub enum SinksAction {
 impl Command {
     /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
     const SECTIONS: [(&'static str, &'static [&'static str]); 14] = [
-        ("demo", &["demo", "api", "output", "engine.workers", "engine.tick", "time", "detection", "log"]),
+        (
+            "demo",
+            &[
+                "demo",
+                "api",
+                "output",
+                "engine.workers",
+                "engine.tick",
+                "time",
+                "detection",
+                "telemetry",
+                "log",
+            ],
+        ),
         (
             "run",
             &[
@@ -417,10 +431,11 @@ impl Command {
                 "patterns",
                 "redis",
                 "metrics",
+                "telemetry",
                 "log",
             ],
         ),
-        ("api", &["api", "store", "cloud", "redis", "log"]),
+        ("api", &["api", "store", "cloud", "redis", "telemetry", "log"]),
         (
             "generate",
             &["generate", "kafka.brokers", "kafka.topics", "kafka.properties", "kafka.property_files", "log"],
@@ -586,8 +601,10 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         std::io::stdout().lock().write_all(loaded.show().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    logging::start(&loaded.config.log)?;
-    commands::run_command(loaded.config, cli.command)
+    logging::start(&loaded.config.log, telemetry::layer(&loaded.config.telemetry)?)?;
+    let ended = commands::run_command(loaded.config, cli.command);
+    telemetry::end();
+    ended
 }
 
 fn layers(cli: &Cli, name: &str, matches: &ArgMatches) -> Layers {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use tracing::Instrument as _;
 
 /// A clock that moved without anything else is stored this often: enough for `complete_through`.
 const TICKS_ONLY: Duration = Duration::from_secs(1);
@@ -100,7 +101,7 @@ pub fn start(
                 commit.consolidate();
             }
             if let Some(store) = &mut store
-                && let Err(error) = wait(&runtime, store.commit(&commit))
+                && let Err(error) = wait(&runtime, store.commit(&commit).instrument(span_of(&commit)))
             {
                 fail(error);
                 return;
@@ -109,6 +110,18 @@ pub fn start(
             observer(&commit);
         }
     })
+}
+
+/// For who collects traces. Only signed numbers get there as numbers.
+fn span_of(commit: &EpochCommit) -> tracing::Span {
+    tracing::trace_span!(
+        target: "smartlog_trace", "commit",
+        epoch = commit.epoch as i64,
+        seconds = commit.seconds.len() as i64,
+        episodes = commit.episodes.len() as i64,
+        positions = commit.positions.len() as i64,
+        bytes = commit.bytes() as i64
+    )
 }
 
 /// Runs one piece of asynchronous work on a thread that is not a worker.

@@ -30,19 +30,24 @@ const STRETCH: Duration = Duration::from_secs(10);
 /// Kinds that are told apart; what comes beyond is counted as one kind.
 const KINDS: usize = 1024;
 
-/// Starts logging for the process.
+/// One of those that hear what the program says.
+pub type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Starts logging for the process. `traces`: who hears of spans, where somebody collects them.
 ///
 /// # Errors
 /// When the filter cannot be read (which loading the configuration has checked), or logging was started already.
-pub fn start(log: &Log) -> anyhow::Result<()> {
+pub fn start(log: &Log, traces: Option<BoxedLayer>) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(&log.filter)
         .with_context(|| format!("log.filter `{}` cannot be read", log.filter))?;
-    tracing_subscriber::registry().with(layer(log.format).with_filter(filter)).try_init()?;
+    let lines = layer(log.format).with_filter(filter).boxed();
+    let layers: Vec<BoxedLayer> = std::iter::once(lines).chain(traces).collect();
+    tracing_subscriber::registry().with(layers).try_init()?;
     Ok(())
 }
 
-fn layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn layer(format: LogFormat) -> BoxedLayer {
     let plain = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Pretty => {

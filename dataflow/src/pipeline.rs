@@ -23,6 +23,7 @@ use crate::metrics::Meters;
 use crate::models::{Scoring, loader, tapped};
 use crate::rows::{WindowsFile, rows_to};
 use crate::sources::{Assignment, Pace, Sources, source, wall_us};
+use crate::telemetry;
 use smartlog_operators::admit::admit;
 use smartlog_operators::breakdown::{self, Gathered, breakdown};
 use smartlog_operators::clock::clock;
@@ -160,7 +161,11 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
         let inputs = MadeOf { gathered, seeds, detected, ticks: ticks.clone() };
         let changes = changes.concat(slots).concat(hours).concat(made_of(inputs, blueprint, share.shapes));
         let took = blueprint.meters.tick.clone();
-        let closed = move |epoch| took.observe(pace.since_end_of(epoch, wall_us()).as_secs_f64());
+        let closed = move |epoch| {
+            let since = pace.since_end_of(epoch, wall_us());
+            took.observe(since.as_secs_f64());
+            telemetry::tick(since);
+        };
         committer(changes, reports, ticks, max_lateness, mailbox, closed);
     });
 }

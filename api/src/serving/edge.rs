@@ -16,6 +16,8 @@ use hyper::{HeaderMap, Method};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 /// Names a request in the access log and in the answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,6 +38,7 @@ pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next)
     let peer = request.extensions().get::<Peer>().copied();
     let route = route(&request).map_or("unmatched", |route| route.path);
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let span = span_of(known_method(&method), route, &id);
 
     let identified = app.tokens.caller(request.headers());
     let admitted = match within_rate(&app, &identified, peer).await {
@@ -46,12 +49,17 @@ pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next)
     let mut response = match admitted {
         Ok(caller) => {
             caller.map(|caller| request.extensions_mut().insert(caller));
-            answer_in_time(&app, request, next).await
+            answer_in_time(&app, request, next).instrument(span.clone()).await
         }
         Err(problem) => problem.into_response(),
     };
 
     let (took, status) = (began.elapsed(), response.status().as_u16());
+    span.record("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+    }
+    drop(span);
     app.metrics.count(Answered { route, method: known_method(&method), status }, took);
     set_headers(response.headers_mut(), route, &id);
     tracing::info!(
@@ -68,6 +76,20 @@ pub async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next)
         "answered"
     );
     response
+}
+
+/// For who collects traces, in OpenTelemetry's words; what a client made up is not in it.
+fn span_of(method: &'static str, route: &'static str, id: &HeaderValue) -> Span {
+    tracing::trace_span!(
+        target: "smartlog_trace", "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        request_id = id.to_str().unwrap_or_default()
+    )
 }
 
 /// Who asks, where tokens are asked for, or what is wrong with the token.

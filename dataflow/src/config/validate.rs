@@ -43,6 +43,7 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     redis(config, &mut refusals);
     search(config, &mut refusals);
     serving(config, &mut refusals);
+    telemetry(&config.telemetry, &mut refusals);
     top(&config.top, &mut refusals);
     tools(config, &mut refusals);
     refusals
@@ -407,6 +408,20 @@ fn store(store: &Store, refusals: &mut Refusals) {
             ),
         }
     }
+}
+
+fn telemetry(telemetry: &Telemetry, refusals: &mut Refusals) {
+    let Some(endpoint) = &telemetry.otlp_endpoint else { return };
+    let is_url = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+    let key = "telemetry.otlp_endpoint";
+    require(refusals, is_url, key, format_args!("`{endpoint}`; expected http://HOST:PORT"));
+    let is_built = cfg!(feature = "otlp");
+    require(
+        refusals,
+        is_built,
+        key,
+        format_args!("this program was built without traces: build it with --features otlp"),
+    );
 }
 
 fn top(top: &Top, refusals: &mut Refusals) {

@@ -5,6 +5,7 @@ use super::frame::{self, Counters, Episodes, Flow, Frame, Services, Sort, Source
 use crate::commands::health::reachable;
 use crate::config::Config;
 use crate::config::secret::Secret;
+use crate::http;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ impl Observer {
         let api = api.trim_end_matches('/').to_owned();
         let of_run = || config.metrics.listen.map(|listen| format!("{}/metrics", local(listen)));
         let metrics = top.metrics_url.clone().or_else(of_run).unwrap_or_else(|| format!("{api}/metrics"));
-        Observer { agent: agent(), api, metrics, token: top.token.clone(), before: None }
+        Observer { agent: http::agent(PATIENCE), api, metrics, token: top.token.clone(), before: None }
     }
 
     /// One look. What cannot be had is left out, and said.
@@ -103,25 +104,6 @@ impl Observer {
             status => Err(format!("expected 200, found {status}")),
         }
     }
-}
-
-fn agent() -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .http_status_as_error(false)
-        // The token goes to nobody else.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("smartlog-top/", env!("CARGO_PKG_VERSION")));
-    // The client takes neither OpenSSL nor the roots of the system unless it is told to.
-    #[cfg(feature = "tls")]
-    let config = config.tls_config(
-        ureq::tls::TlsConfig::builder()
-            .provider(ureq::tls::TlsProvider::NativeTls)
-            .root_certs(ureq::tls::RootCerts::PlatformVerifier)
-            .build(),
-    );
-    config.build().into()
 }
 
 fn in_words(fault: &ureq::Error) -> String {

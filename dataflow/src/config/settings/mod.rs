@@ -20,6 +20,7 @@ mod program;
 mod redis;
 mod search;
 mod store;
+mod telemetry;
 mod time;
 mod top;
 mod traffic;
@@ -40,6 +41,7 @@ pub use program::{Log, LogFormat, Metrics, Output, OutputFormat};
 pub use redis::{Redis, RedisUrl};
 pub use search::{Search, SearchUrl};
 pub use store::{Store, StoreUrl};
+pub use telemetry::Telemetry;
 pub use time::Time;
 pub use top::Top;
 pub use traffic::{Demo, Generate};
@@ -89,6 +91,8 @@ pub struct Config {
     pub redis: Redis,
     /// Figures about the program itself, for Prometheus.
     pub metrics: Metrics,
+    /// Traces of commits, ticks and requests, for a receiver of OpenTelemetry's.
+    pub telemetry: Telemetry,
     /// `smartlog top`: a running pipeline in a terminal.
     pub top: Top,
     /// The program's own log, on stderr.
