@@ -65,8 +65,7 @@ mod on {
     /// # Errors
     /// When the receiver's URL, or a variable of OpenTelemetry's, cannot be understood.
     pub fn layer(telemetry: &Telemetry) -> anyhow::Result<Option<BoxedLayer>> {
-        let named = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        if telemetry.otlp_endpoint.is_none() && !VARIABLES.iter().any(|name| named(&name)) {
+        if telemetry.otlp_endpoint.is_none() && !VARIABLES.into_iter().any(is_set) {
             return Ok(None);
         }
         let exporter =
@@ -77,7 +76,7 @@ mod on {
         };
         let exporter = exporter.build().context("traces cannot be sent: see telemetry.otlp_endpoint")?;
         let mut resource = Resource::builder();
-        if !named(&"OTEL_SERVICE_NAME") {
+        if !is_set("OTEL_SERVICE_NAME") {
             resource = resource.with_service_name(SERVICE);
         }
         let provider = SdkTracerProvider::builder()
@@ -87,6 +86,10 @@ mod on {
         let (_, tracer) = TRACES.get_or_init(|| (provider.clone(), provider.tracer(SERVICE)));
         let layer = tracing_opentelemetry::layer().with_tracer(tracer.clone());
         Ok(Some(layer.with_filter(Targets::new().with_target(TARGET, Level::TRACE)).boxed()))
+    }
+
+    fn is_set(variable: &str) -> bool {
+        std::env::var_os(variable).is_some_and(|value| !value.is_empty())
     }
 
     /// A tick is over, for which the workers took so long.

@@ -412,34 +412,28 @@ fn store(store: &Store, refusals: &mut Refusals) {
 
 fn telemetry(telemetry: &Telemetry, refusals: &mut Refusals) {
     let Some(endpoint) = &telemetry.otlp_endpoint else { return };
-    let is_url = endpoint.starts_with("http://") || endpoint.starts_with("https://");
     let key = "telemetry.otlp_endpoint";
-    require(refusals, is_url, key, format_args!("`{endpoint}`; expected http://HOST:PORT"));
-    let is_built = cfg!(feature = "otlp");
-    require(
-        refusals,
-        is_built,
-        key,
-        format_args!("this program was built without traces: build it with --features otlp"),
-    );
+    without_user(key, endpoint, refusals);
+    let found = "this program was built without traces: build it with --features otlp";
+    require(refusals, cfg!(feature = "otlp"), key, format_args!("{found}"));
 }
 
 fn top(top: &Top, refusals: &mut Refusals) {
     for (key, url) in [("top.url", &top.url), ("top.metrics_url", &top.metrics_url)] {
         let Some(url) = url else { continue };
-        let place = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        // A password in it would be on the screen.
-        let is_legal = place.is_some_and(|place| !place.is_empty() && !place.contains('@'));
-        require(
-            refusals,
-            is_legal,
-            key,
-            format_args!("expected http://HOST:PORT without a user, found something else"),
-        );
+        without_user(key, url, refusals);
     }
     let refresh = top.refresh;
     let is_bearable = (Duration::from_millis(100)..=Duration::from_secs(3_600)).contains(&refresh);
     require(refusals, is_bearable, "top.refresh", format_args!("{refresh:?}; use 100ms to 1h"));
+}
+
+/// A server over HTTP. A password in its URL would be shown in error messages.
+fn without_user(key: &'static str, url: &str, refusals: &mut Refusals) {
+    let place = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let is_legal = place.is_some_and(|place| !place.is_empty() && !place.contains('@'));
+    let expected = "expected http://HOST:PORT without a user, found something else";
+    require(refusals, is_legal, key, format_args!("{expected}"));
 }
 
 fn carries_password(url: &str) -> bool {
