@@ -25,11 +25,11 @@ FROM ${RUST} AS build
 ENV LIBZ_SYS_STATIC=1 CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_TERM_COLOR=never
 WORKDIR /src
 COPY --from=manifests /manifests/ ./
-RUN cargo build --release --locked -p smartlog --features s3,tls --bin smartlog
+RUN cargo build --release --locked -p smartlog --features s3,tls,otlp --bin smartlog
 COPY . .
 # Cargo tells old from new by time, and the stand-ins of the sources are newer than the sources.
 RUN find . -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked -p smartlog --features s3,tls --bin smartlog \
+    && cargo build --release --locked -p smartlog --features s3,tls,otlp --bin smartlog \
     && scripts/dist lay target/release/smartlog /image
 
 FROM scratch AS prebuilt

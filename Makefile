@@ -88,13 +88,13 @@ image: ## the container image smartlog:local; TAG, and ARGS for docker build
 	docker build --tag $(or $(TAG),smartlog:local) $(ARGS) .
 
 image-check: ## the image's last stages without Docker, by buildah on a Debian base, and smartlog run in it; needs root
-	CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target) cargo build --release --quiet $(LOCKED) -p smartlog --features s3,tls --bin smartlog
+	CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target) cargo build --release --quiet $(LOCKED) -p smartlog --features s3,tls,otlp --bin smartlog
 	scripts/image-check $(or $(CARGO_TARGET_DIR),target)/release/smartlog
 
 dist: ## what a release consists of, in target/dist: archive, bill of materials, checksums; and target/image for `make image ARGS="--build-arg PROGRAM=prebuilt"`
 	rm -rf target/dist target/image
 	LIBZ_SYS_STATIC=1 CARGO_TARGET_DIR=target CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_STRIP=symbols \
-	cargo build --release $(LOCKED) -p smartlog --features s3,tls --bin smartlog
+	cargo build --release $(LOCKED) -p smartlog --features s3,tls,otlp --bin smartlog
 	scripts/dist archive target/release/smartlog target/dist
 	scripts/dist lay target/release/smartlog target/image/$(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
 

@@ -158,7 +158,7 @@ fn the_bill_of_materials_names_every_crate_of_the_program() {
             "-p",
             "smartlog",
             "--features",
-            "s3,tls",
+            "s3,tls,otlp",
             "-e",
             "normal",
             "--prefix",

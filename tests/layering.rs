@@ -7,17 +7,19 @@ use std::process::Command;
 /// Package and the workspace packages that it may depend on (development dependencies are free).
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("smartlog-schema", &[]),
+    ("smartlog-http", &[]),
     ("linfa-isolation-forest", &[]),
     ("smartlog-operators", &["smartlog-schema", "linfa-isolation-forest"]),
-    ("smartlog-sinks", &["smartlog-schema"]),
+    ("smartlog-sinks", &["smartlog-schema", "smartlog-http"]),
     ("smartlog-api", &["smartlog-schema"]),
     ("smartlog-generator", &["smartlog-schema"]),
-    ("smartlog-models", &["smartlog-schema", "linfa-isolation-forest"]),
+    ("smartlog-models", &["smartlog-schema", "smartlog-http", "linfa-isolation-forest"]),
     ("smartlog-lambda", &["smartlog-schema"]),
     (
         "smartlog",
         &[
             "smartlog-schema",
+            "smartlog-http",
             "linfa-isolation-forest",
             "smartlog-operators",
             "smartlog-sinks",
@@ -34,6 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Outside crates that a package must not depend on, directly.
 const MUST_NOT_IMPORT: &[(&str, &[&str])] = &[
     ("smartlog-schema", &["tokio", "timely", "rdkafka", "serde_json"]),
+    ("smartlog-http", &["tokio", "serde", "hyper"]),
     ("smartlog-operators", &["tokio", "rdkafka", "tokio-postgres", "rusqlite", "hyper"]),
     ("smartlog-sinks", &["timely", "differential-dataflow", "rdkafka"]),
     ("smartlog-api", &["timely", "differential-dataflow", "rdkafka"]),

@@ -11,7 +11,6 @@ mod demo;
 pub mod engine;
 mod followers;
 pub mod history;
-mod http;
 mod lanes;
 pub mod logging;
 mod metrics;

@@ -41,6 +41,7 @@ mod on {
     use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
     use opentelemetry_sdk::Resource;
     use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+    use smartlog_http::agent;
     use std::sync::OnceLock;
     use std::time::{Duration, SystemTime};
     use tracing::Level;
@@ -69,7 +70,7 @@ mod on {
             return Ok(None);
         }
         let exporter =
-            SpanExporter::builder().with_http().with_http_client(Client(crate::http::agent(PATIENCE)));
+            SpanExporter::builder().with_http().with_http_client(Client(agent(PATIENCE)));
         let exporter = match &telemetry.otlp_endpoint {
             Some(base) => exporter.with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/'))),
             None => exporter,

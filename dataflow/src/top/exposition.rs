@@ -1,4 +1,7 @@
 //! Reads a page of `/metrics`: lines such as `smartlog_lane_bytes{sink="logs 0"} 4096`.
+//!
+//! Our own, for no crate reads such pages under a permissive licence: `prometheus-parse` ends the labels at a `}` inside of a
+//! service's name, and `nom-openmetrics` refuses the whole page for a time, an exemplar, or a line that it does not know.
 
 use std::collections::BTreeMap;
 

@@ -5,9 +5,9 @@ use super::frame::{self, Counters, Episodes, Flow, Frame, Services, Sort, Source
 use crate::commands::health::reachable;
 use crate::config::Config;
 use crate::config::secret::Secret;
-use crate::http;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use smartlog_http::agent;
 use std::time::{Duration, Instant};
 
 /// How long one answer may take.
@@ -35,7 +35,7 @@ impl Observer {
         let api = api.trim_end_matches('/').to_owned();
         let of_run = || config.metrics.listen.map(|listen| format!("{}/metrics", local(listen)));
         let metrics = top.metrics_url.clone().or_else(of_run).unwrap_or_else(|| format!("{api}/metrics"));
-        Observer { agent: http::agent(PATIENCE), api, metrics, token: top.token.clone(), before: None }
+        Observer { agent: agent(PATIENCE), api, metrics, token: top.token.clone(), before: None }
     }
 
     /// One look. What cannot be had is left out, and said.

@@ -4,13 +4,13 @@ use super::RegistryError;
 use backon::{BlockingRetryable, ExponentialBuilder};
 use base64::Engine as _;
 use serde_json::Value;
+use smartlog_http::agent_for;
 use std::path::Path;
 use std::time::Duration;
 use ureq::http::{Method, Request, StatusCode};
 
 /// A request that takes longer is given up. Uploads of some megabytes are the longest.
 const TIMEOUT: Duration = Duration::from_secs(60);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries after the first, at growing intervals from [`FIRST_PAUSE`].
 const RETRIES: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -83,23 +83,14 @@ impl Client {
     /// https without the feature `tls`; authorities that cannot be read.
     pub fn new(url: &str, login: Login, authorities: Option<&Path>) -> Result<Self, RegistryError> {
         let base = url.trim_end_matches('/').to_owned();
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .http_status_as_error(false)
-            .user_agent(concat!("smartlog/", env!("CARGO_PKG_VERSION")));
-        let config = if base.starts_with("https://") {
-            config.tls_config(tls(authorities).map_err(|(found, advice)| RegistryError {
-                step: "opening the MLflow server".into(),
-                place: without_secrets(&base),
-                found,
-                advice: advice.into(),
-                away: false,
-            })?)
-        } else {
-            config
-        };
-        Ok(Client { agent: config.build().into(), base, login })
+        let agent = agent_for(&base, TIMEOUT, authorities).map_err(|unusable| RegistryError {
+            step: "opening the MLflow server".into(),
+            place: without_secrets(&base),
+            found: unusable.to_string(),
+            advice: unusable.advice("MLFLOW_TRACKING_SERVER_CERT_PATH"),
+            away: false,
+        })?;
+        Ok(Client { agent, base, login })
     }
 
     /// The server, without what may be secret in its URL.
@@ -170,38 +161,6 @@ fn without_secrets(url: &str) -> String {
         Some((scheme, rest)) => format!("{scheme}://{rest}"),
         None => url.to_owned(),
     }
-}
-
-/// The client takes neither OpenSSL nor the roots of the system unless it is told to. `Err`: what was found, what to do.
-#[cfg(feature = "tls")]
-fn tls(authorities: Option<&Path>) -> Result<ureq::tls::TlsConfig, (String, &'static str)> {
-    use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
-    let advice = "name a PEM file of certificate authorities in MLFLOW_TRACKING_SERVER_CERT_PATH";
-    let roots = match authorities {
-        None => RootCerts::PlatformVerifier,
-        Some(path) => {
-            let unread = |found: String| (format!("{}: {found}", path.display()), advice);
-            let text = std::fs::read(path).map_err(|fault| unread(fault.to_string()))?;
-            let roots: Vec<_> = parse_pem(&text)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-                    Ok(_) => None,
-                    Err(fault) => Some(Err(unread(fault.to_string()))),
-                })
-                .collect::<Result<_, _>>()?;
-            if roots.is_empty() {
-                return Err(unread("expected certificates, found none".into()));
-            }
-            roots.into()
-        }
-    };
-    Ok(TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build())
-}
-
-#[cfg(not(feature = "tls"))]
-fn tls(_: Option<&Path>) -> Result<ureq::tls::TlsConfig, (String, &'static str)> {
-    let advice = "build it with --features tls, or use an http:// URL";
-    Err(("this program was built without TLS".into(), advice))
 }
 
 fn fault_of(fault: ureq::Error) -> Fault {

@@ -3,6 +3,7 @@
 use super::formats::Request;
 use super::policy::retry_after;
 use jiff::Timestamp;
+use smartlog_http::agent;
 use std::time::Duration;
 
 /// An answer is not read beyond this, bytes.
@@ -51,27 +52,6 @@ fn attempt(request: &Request, key: &str, timeout: Duration) -> Outcome {
         }
         Err(fault) => Outcome::Later { wait: None, found: in_words(&fault, timeout) },
     }
-}
-
-/// The client of one attempt.
-fn agent(timeout: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(timeout))
-        .http_status_as_error(false)
-        // A hook that has moved is to be set anew: its secret is not carried to wherever an answer points.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .user_agent(concat!("smartlog/", env!("CARGO_PKG_VERSION")));
-    #[cfg(feature = "tls")]
-    let config = config.tls_config(by_openssl());
-    config.build().into()
-}
-
-/// The client takes neither OpenSSL nor the roots of the system unless it is told to.
-#[cfg(feature = "tls")]
-fn by_openssl() -> ureq::tls::TlsConfig {
-    use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
-    TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build()
 }
 
 fn judge(status: u16, answer: String, wait: Option<Duration>, url: &str) -> Outcome {

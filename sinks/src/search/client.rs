@@ -5,12 +5,10 @@ use crate::error::{Fault, SinkError};
 use base64::Engine as _;
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
+use smartlog_http::agent_for;
 use std::path::Path;
-use std::time::Duration;
 use ureq::http::{Method, Request, StatusCode};
 
-/// A server that does not take a connection for this long is away.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is not read beyond this, bytes: one to a bulk request has some forty bytes a document.
 const ANSWER_MAX: u64 = 64 << 20;
 /// What is shown of an answer, characters.
@@ -48,27 +46,17 @@ impl Client {
     /// [`SinkError::Fatal`] for https without the feature `tls`, and for a login or authorities that cannot be read.
     pub fn new(config: &SearchConfig) -> Result<Self, SinkError> {
         let (base, login) = split(config.url.trim_end_matches('/'));
-        let refused = |(found, advice): (String, &str)| {
+        let refused = |(found, advice): (String, String)| {
             let (store, doing) = (base.clone(), "prepare requests".to_owned());
-            SinkError::Fatal(Fault { store, doing, found, advice: advice.into() })
+            SinkError::Fatal(Fault { store, doing, found, advice })
         };
         let authorization = match &config.login_file {
             Some(file) => Some(read_login(file).map_err(refused)?),
             None => login,
         };
-        let built = ureq::Agent::config_builder()
-            .timeout_global(Some(config.timeout))
-            .timeout_connect(Some(CONNECT_TIMEOUT.min(config.timeout)))
-            .http_status_as_error(false)
-            // The login is not carried to wherever an answer points.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("smartlog/", env!("CARGO_PKG_VERSION")));
-        let built = match base.starts_with("https://") {
-            true => built.tls_config(tls(config.authorities.as_deref()).map_err(refused)?),
-            false => built,
-        };
-        Ok(Client { agent: built.build().into(), base, authorization })
+        let agent = agent_for(&base, config.timeout, config.authorities.as_deref())
+            .map_err(|unusable| refused((unusable.to_string(), unusable.advice("search.ca_file"))))?;
+        Ok(Client { agent, base, authorization })
     }
 
     pub fn name(&self) -> &str {
@@ -133,50 +121,22 @@ fn basic(login: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login))
 }
 
-/// `USER:PASSWORD`, or what stands behind `Authorization:`, which has a space behind its first word.
-fn read_login(file: &Path) -> Result<String, (String, &'static str)> {
-    let advice =
-        "let search.login_file name a file that holds USER:PASSWORD, or a header's value such as `ApiKey …`";
-    let text =
-        std::fs::read_to_string(file).map_err(|fault| (format!("{}: {fault}", file.display()), advice))?;
+/// `USER:PASSWORD`, or what stands behind `Authorization:`, which has a space behind its first word. `Err`: what was found,
+/// what to do.
+fn read_login(file: &Path) -> Result<String, (String, String)> {
+    let refused = |found: &dyn std::fmt::Display| {
+        let advice =
+            "let search.login_file name a file that holds USER:PASSWORD, or a header's value such as `ApiKey …`";
+        (format!("{}: {found}", file.display()), advice.to_owned())
+    };
+    let text = std::fs::read_to_string(file).map_err(|fault| refused(&fault))?;
     let login = text.trim_end_matches(['\r', '\n']);
     let is_header = ["ApiKey ", "Bearer ", "Basic "].iter().any(|scheme| login.starts_with(scheme));
     match (is_header, login.contains(':')) {
         (true, _) => Ok(login.to_owned()),
         (false, true) => Ok(basic(login)),
-        (false, false) => Err((format!("{}: neither of both is in it", file.display()), advice)),
+        (false, false) => Err(refused(&"neither of both is in it")),
     }
-}
-
-/// `Err`: what was found, what to do.
-#[cfg(feature = "tls")]
-fn tls(authorities: Option<&Path>) -> Result<ureq::tls::TlsConfig, (String, &'static str)> {
-    use openssl::x509::X509;
-    use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
-    let roots = match authorities {
-        None => RootCerts::PlatformVerifier,
-        Some(file) => {
-            let unread = |found: String| {
-                let advice = "let search.ca_file name a PEM file of certificate authorities";
-                (format!("{}: {found}", file.display()), advice)
-            };
-            let text = std::fs::read(file).map_err(|fault| unread(fault.to_string()))?;
-            let stack = X509::stack_from_pem(&text).map_err(|fault| unread(fault.to_string()))?;
-            if stack.is_empty() {
-                return Err(unread("expected certificates, found none".into()));
-            }
-            let certificates = stack.iter().map(|one| Ok(Certificate::from_der(&one.to_der()?).to_owned()));
-            let certificates: Result<Vec<_>, openssl::error::ErrorStack> = certificates.collect();
-            certificates.map_err(|fault| unread(fault.to_string()))?.into()
-        }
-    };
-    Ok(TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build())
-}
-
-#[cfg(not(feature = "tls"))]
-fn tls(_: Option<&Path>) -> Result<ureq::tls::TlsConfig, (String, &'static str)> {
-    let advice = "build it with --features tls, or use an http:// URL";
-    Err(("this program was built without TLS".into(), advice))
 }
 
 #[cfg(test)]
