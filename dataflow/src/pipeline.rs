@@ -188,8 +188,8 @@ fn made_of<'scope>(
     let mining = Mining::new(blueprint.patterns, shapes);
     let (learned, names) = patterns(gathered.clone(), mining, Arc::clone(&blueprint.meters.patterns));
     let inputs = breakdown::Inputs { gathered, names: names.broadcast(), seeds };
-    let (limits, parts) = (breakdown::Limits::default(), Arc::clone(&blueprint.meters.parts));
-    breakdown(inputs, detected, ticks, limits, parts).concat(learned)
+    let (limits, fills) = (breakdown::Limits::default(), blueprint.meters.breakdown.clone());
+    breakdown(inputs, detected, ticks, limits, fills).concat(learned)
 }
 
 /// What is too old is judged by the stored clock from the first log on, in every process of a set.

@@ -69,8 +69,7 @@ mod on {
         if telemetry.otlp_endpoint.is_none() && !VARIABLES.into_iter().any(is_set) {
             return Ok(None);
         }
-        let exporter =
-            SpanExporter::builder().with_http().with_http_client(Client(agent(PATIENCE)));
+        let exporter = SpanExporter::builder().with_http().with_http_client(Client(agent(PATIENCE)));
         let exporter = match &telemetry.otlp_endpoint {
             Some(base) => exporter.with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/'))),
             None => exporter,

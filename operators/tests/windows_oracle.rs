@@ -403,7 +403,7 @@ fn check_breakdown(input: &Input, story: &Story) {
         assert_eq!((other_hosts.logs, other_shapes.logs), (0, 0), "nothing is beyond the limits");
     }
     let parts: usize = wanted.values().map(BTreeMap::len).sum();
-    assert_eq!(stored.len(), parts, "what is older is forgotten");
+    assert_eq!(stored.fill().parts, parts, "what is older is forgotten");
 }
 
 /// The stored patterns against a recount of the logs, and against what one miner makes of all messages at once.

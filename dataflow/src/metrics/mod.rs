@@ -19,11 +19,11 @@ use crate::models::status::Status;
 use crate::sources::kafka::Settings;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use smartlog_operators::breakdown::Fills;
 use smartlog_operators::patterns;
 use smartlog_operators::top_services::Board;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 /// Bounds of how long a tick may take, seconds: a tick is a tenth of a second by default.
 const TICKS_S: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -40,8 +40,8 @@ pub struct Meters {
     /// The largest services by name.
     pub services: Board,
     pub episodes: episodes::Episodes,
-    /// Hosts and shapes that are counted by name, of all minutes and services.
-    pub parts: Arc<AtomicUsize>,
+    /// What is counted by host and by shape.
+    pub breakdown: Fills,
     /// How many patterns there are.
     pub patterns: Arc<patterns::Size>,
 }
@@ -54,7 +54,7 @@ impl Meters {
             scoring: Histogram::new(SCORING_S),
             services: Board::new(services),
             episodes: episodes::Episodes::default(),
-            parts: Arc::default(),
+            breakdown: Fills::default(),
             patterns: Arc::default(),
         }
     }

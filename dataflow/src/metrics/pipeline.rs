@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
-use smartlog_operators::breakdown;
+use smartlog_operators::breakdown::Fill as Counted;
 use smartlog_operators::sums::Sums;
 use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::position::TopicPartition;
@@ -141,16 +141,7 @@ impl Pipeline {
         page.gauge("patterns", "Patterns that are remembered", size(&patterns.patterns))?;
         page.gauge("pattern_shapes", "Shapes of messages that they are made of", size(&patterns.shapes))?;
         page.gauge("patterns_limit", "Patterns that may be; more are other", size(&patterns.limit))?;
-        page.gauge(
-            "breakdown_parts",
-            "Hosts and shapes of messages counted by name, of all services and minutes",
-            size(&self.gauges.meters.parts),
-        )?;
-        page.gauge(
-            "breakdown_limit_parts",
-            "As many as a worker counts by name; further ones count as other",
-            breakdown::Limits::default().parts as f64,
-        )?;
+        self.breakdown(page)?;
         page.gauge(
             "pending_commit_bytes",
             "Closed epochs not committed yet",
@@ -169,6 +160,41 @@ impl Pipeline {
         };
         page.gauges("sink_queue_bytes", "What waits in a queue of a sink's own", fills(|fill| fill.used))?;
         page.gauges("sink_queue_limit_bytes", "How much may wait in it", fills(|fill| fill.limit))
+    }
+
+    /// What is counted by host and by shape of message.
+    fn breakdown(&self, page: &mut Page<'_>) -> fmt::Result {
+        let fills = &self.gauges.meters.breakdown;
+        let (now, limits) = (fills.now(), fills.limits());
+        page.gauge("breakdown_services", "Services whose hosts and shapes are counted", now.services as f64)?;
+        page.gauge(
+            "breakdown_limit_services",
+            "Services that may be; more are counted together",
+            limits.services as f64,
+        )?;
+        page.gauge(
+            "breakdown_parts",
+            "Hosts and shapes of messages counted by name, of all services and minutes",
+            now.parts as f64,
+        )?;
+        page.gauge(
+            "breakdown_limit_parts",
+            "Hosts and shapes that may be; more are other",
+            limits.parts as f64,
+        )?;
+        let of = |fill: Counted| {
+            [("hosts", fill.hosts), ("shapes", fill.shapes)].map(|(part, n)| ([("part", part)], n as f64))
+        };
+        page.gauges(
+            "breakdown_minute_parts",
+            "Hosts, or shapes, of the service and minute that have most",
+            of(now),
+        )?;
+        page.gauges(
+            "breakdown_limit_minute_parts",
+            "Hosts, or shapes, that a service may have in a minute; more are other",
+            of(limits),
+        )
     }
 
     /// What librdkafka fetched ahead.

@@ -1,6 +1,6 @@
 //! The counts of the last minutes of every service, and what of a service lies between two times.
 
-use super::{Counts, Gathered, Seen};
+use super::{Counts, Fill, Gathered, Seen};
 use crate::patterns::{Named, PatternId};
 use crate::record::OVERFLOW;
 use bincode::Options;
@@ -46,6 +46,11 @@ impl Parts {
         self.hosts.len() + self.shapes.len()
     }
 
+    /// How many hosts and shapes there are.
+    fn width(&self) -> (usize, usize) {
+        (self.hosts.len(), self.shapes.len())
+    }
+
     fn add(&mut self, other: &Parts) {
         add_all(&mut self.hosts, &other.hosts);
         add_all(&mut self.shapes, &other.shapes);
@@ -73,6 +78,8 @@ pub struct Breakdown {
     limits: Limits,
     services: BTreeMap<CompactString, BTreeMap<i64, Minute>>,
     parts: usize,
+    /// By minute: the most hosts, and the most shapes, that a service had.
+    widest: BTreeMap<i64, (usize, usize)>,
     /// The pattern of each shape.
     patterns: HashMap<u64, PatternId>,
     /// Their texts, and how many shapes of each there are.
@@ -111,6 +118,7 @@ impl Breakdown {
         minute.other_shapes += rest;
         minute.seen.merge(&gathered.seen);
         self.parts += minute.len() - before;
+        widen(&mut self.widest, gathered.minute, minute.width());
         Some(service)
     }
 
@@ -169,15 +177,14 @@ impl Breakdown {
             !minutes.is_empty()
         });
         self.parts -= forgotten;
+        self.widest = self.widest.split_off(&second);
     }
 
-    /// Hosts and shapes that are counted by name, of all services and minutes.
-    pub fn len(&self) -> usize {
-        self.parts
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.services.is_empty()
+    /// How much is counted by name.
+    pub fn fill(&self) -> Fill {
+        let (hosts, shapes) =
+            self.widest.values().fold((0, 0), |most, of| (most.0.max(of.0), most.1.max(of.1)));
+        Fill { services: self.services.len(), parts: self.parts, hosts, shapes }
     }
 
     /// How a minute is stored; `None` where nothing is known of it.
@@ -197,10 +204,16 @@ impl Breakdown {
     ) -> Result<(), bincode::Error> {
         let read: Minute = stored().deserialize(bytes)?;
         self.parts += read.len();
+        widen(&mut self.widest, minute, read.width());
         let before = self.services.entry(service.clone()).or_default().insert(minute, read);
         self.parts -= before.as_ref().map_or(0, Minute::len);
         Ok(())
     }
+}
+
+fn widen(widest: &mut BTreeMap<i64, (usize, usize)>, minute: i64, (hosts, shapes): (usize, usize)) {
+    let most = widest.entry(minute).or_default();
+    *most = (most.0.max(hosts), most.1.max(shapes));
 }
 
 /// Adds to the counts of what has a name already, or gets one; what is left over, summed. The largest get a name first,
@@ -261,9 +274,12 @@ mod tests {
         assert_eq!(logs(hosts.values()) + other_hosts.logs, all);
         assert_eq!(logs(shapes.values()) + other_shapes.logs, all);
         assert!(hosts.len() <= 100 && shapes.len() <= 50, "{} hosts, {} shapes", hosts.len(), shapes.len());
-        assert_eq!(breakdown.len(), 400);
+        assert_eq!(breakdown.fill(), Fill { services: 1, parts: 400, hosts: 100, shapes: 50 });
+        // Of the later minutes there was no room for all.
+        breakdown.forget_before(120);
+        assert_eq!(breakdown.fill(), Fill { services: 1, parts: 100, hosts: 100, shapes: 0 });
         breakdown.forget_before(600);
-        assert_eq!((breakdown.len(), breakdown.is_empty()), (0, true));
+        assert_eq!(breakdown.fill(), Fill::default());
         assert_eq!(breakdown.add(&gathered(540, 0..1)), None, "what is forgotten does not come back");
     }
 
@@ -297,7 +313,9 @@ mod tests {
         for _ in 0..2 {
             restored.restore(&"a".into(), 60, &bytes).expect("it can be read");
         }
-        assert_eq!((restored.parts("a", 0, 120), restored.len()), (breakdown.parts("a", 0, 120), 40));
+        assert_eq!(restored.parts("a", 0, 120), breakdown.parts("a", 0, 120));
+        assert_eq!(restored.fill(), Fill { services: 1, parts: 40, hosts: 20, shapes: 20 });
+        assert_eq!(restored.fill(), breakdown.fill());
         assert!(restored.restore(&"a".into(), 60, b"?").is_err());
     }
 }

@@ -8,11 +8,13 @@
 //! It tells which part of a service changed most, before and during an episode. The counts of a minute are kept for
 //! [`KEPT`] seconds; they are stored with everything else that an epoch changes, so a restart forgets none.
 
+mod fill;
 mod gathering;
 mod minutes;
 mod operator;
 mod seen;
 
+pub use fill::{Fill, Fills};
 pub use gathering::{Gathered, Gathering, Tally};
 pub use minutes::{Breakdown, Limits, Minute, Parts};
 pub use operator::{Inputs, breakdown};

@@ -1,6 +1,6 @@
 //! The breakdown in the dataflow.
 
-use super::{Breakdown, Gathered, KEPT, Limits};
+use super::{Breakdown, Fills, Gathered, KEPT, Limits};
 use crate::closed_epochs::ClosedEpochs;
 use crate::explain::Explainer;
 use crate::patterns::Named;
@@ -9,8 +9,6 @@ use compact_str::CompactString;
 use differential_dataflow::Hashable;
 use smartlog_schema::window::{MINUTE, floor_to};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -38,16 +36,17 @@ pub struct Inputs<'scope> {
 /// Keeps the counts of the services that hash to this worker, and has every change of an episode explained, with all
 /// counts of its epoch and before. Gives `changes` back, and what the store must remember.
 ///
-/// `parts`: shared with whoever publishes how many parts there are in the process.
+/// `fills`: where it shows how full it is.
 pub fn breakdown<'scope>(
     inputs: Inputs<'scope>,
     changes: StreamVec<'scope, Epoch, Change>,
     ticks: StreamVec<'scope, Epoch, Tick>,
     limits: Limits,
-    parts: Arc<AtomicUsize>,
+    fills: Fills,
 ) -> StreamVec<'scope, Epoch, Change> {
     let Inputs { gathered, names, seeds } = inputs;
     let mut builder = OperatorBuilder::new("breakdown".to_owned(), changes.scope());
+    let worker = changes.scope().index();
     let by_service = Exchange::new(|gathered: &Gathered| gathered.service.hashed());
     let mut gathered_in = builder.new_input(gathered, by_service);
     let mut names_in = builder.new_input(names, Pipeline);
@@ -60,7 +59,6 @@ pub fn breakdown<'scope>(
         drop(capabilities);
         let mut all = Breakdown::new(limits);
         let mut explainer = Explainer::default();
-        let mut reported = 0;
         let mut waiting = ClosedEpochs::<Pending>::new();
         move |frontiers| {
             gathered_in
@@ -89,8 +87,7 @@ pub fn breakdown<'scope>(
                     explainer.forget_before(before);
                 }
             }
-            parts.fetch_add(all.len().wrapping_sub(reported), Ordering::Relaxed);
-            reported = all.len();
+            fills.show(worker, all.fill(), limits);
         }
     });
     explained

@@ -171,7 +171,6 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection, services };
         let detected = detect(seconds, rolling, ticks.clone(), seeds.clone(), flow.broadcast(), settings);
-        let parts = Arc::default();
         let mining =
             Mining::new(Default::default(), if first { run.store.known_shapes() } else { Vec::new() });
         let (learned, names) = patterns(gathered.clone(), mining, Arc::default());
@@ -180,7 +179,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
             detected,
             ticks.clone(),
             breakdown::Limits::default(),
-            parts,
+            breakdown::Fills::default(),
         );
 
         let changes = changes.concat(slots).concat(hours).concat(learned).concat(detected).map(Out::Change);

@@ -125,8 +125,7 @@ fn basic(login: &str) -> String {
 /// what to do.
 fn read_login(file: &Path) -> Result<String, (String, String)> {
     let refused = |found: &dyn std::fmt::Display| {
-        let advice =
-            "let search.login_file name a file that holds USER:PASSWORD, or a header's value such as `ApiKey …`";
+        let advice = "let search.login_file name a file that holds USER:PASSWORD, or a header's value such as `ApiKey …`";
         (format!("{}: {found}", file.display()), advice.to_owned())
     };
     let text = std::fs::read_to_string(file).map_err(|fault| refused(&fault))?;

@@ -33,7 +33,7 @@ use crate::parquet::Day;
 use crate::plan::{LogPlan, check_claimed, not_open};
 use crate::retry::{Patience, until_done};
 use crate::standing::Standing;
-use crate::{CancellationToken, Health, LogSink};
+use crate::{CancellationToken, Fill, Health, LogSink};
 use async_trait::async_trait;
 use bulk::{At, Refused, Request, send};
 use client::Client;
@@ -41,6 +41,8 @@ use days::Days;
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::position::{Positions, TopicPartition};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The name under which its positions are stored.
@@ -51,6 +53,8 @@ pub(crate) struct SearchLogs {
     config: SearchConfig,
     store: StoreConfig,
     patience: Patience,
+    /// Bytes of the request that is being sent.
+    under_way: Arc<AtomicU64>,
     opened: Option<Opened>,
 }
 
@@ -65,7 +69,11 @@ struct Opened {
 
 impl SearchLogs {
     pub fn new(config: SearchConfig, store: StoreConfig, health: Health, cancel: CancellationToken) -> Self {
-        SearchLogs { config, store, patience: Patience { health, cancel }, opened: None }
+        let under_way = Arc::<AtomicU64>::default();
+        let (used, limit) = (Arc::clone(&under_way), config.max_request_bytes as u64);
+        let used = move || used.load(Ordering::Relaxed);
+        health.told_by(move || vec![Fill { queue: "request", used: used(), limit }]);
+        SearchLogs { config, store, patience: Patience { health, cancel }, under_way, opened: None }
     }
 
     async fn open(&self) -> Result<Opened, SinkError> {
@@ -88,9 +96,18 @@ struct Work<'a> {
     config: &'a SearchConfig,
     batches: &'a [LogBatch],
     patience: &'a Patience,
+    under_way: &'a AtomicU64,
 }
 
 impl Opened {
+    /// Sends `request`, and shows meanwhile how much it is.
+    async fn deliver(&self, work: &Work<'_>, request: Request) -> Result<Vec<Refused>, SinkError> {
+        work.under_way.store(request.bytes() as u64, Ordering::Relaxed);
+        let sent = send(&self.client, work.patience, request).await;
+        work.under_way.store(0, Ordering::Relaxed);
+        sent
+    }
+
     /// Sends what the plan holds; gives how many logs the server has of it, and which it refused.
     async fn index(&self, work: &Work<'_>, plan: &LogPlan) -> Result<(u64, Vec<Refused>), SinkError> {
         let (mut sent, mut refused) = (0, Vec::new());
@@ -111,11 +128,11 @@ impl Opened {
                 sent += 1;
                 if request.bytes() >= work.config.max_request_bytes {
                     let full = std::mem::take(&mut request);
-                    refused.extend(send(&self.client, work.patience, full).await?);
+                    refused.extend(self.deliver(work, full).await?);
                 }
             }
         }
-        refused.extend(send(&self.client, work.patience, request).await?);
+        refused.extend(self.deliver(work, request).await?);
         Ok((sent - refused.len() as u64, refused))
     }
 
@@ -142,7 +159,7 @@ impl Opened {
             );
         }
         for request in requests {
-            for ((batch, row), why) in send(&self.client, work.patience, request).await? {
+            for ((batch, row), why) in self.deliver(work, request).await? {
                 let (source, offset) = (&work.batches[batch].source, work.batches[batch].get(row).offset);
                 tracing::error!(partition = %source, offset, "not in the search index at all: {}", kind_of(&why));
             }
@@ -201,12 +218,13 @@ impl LogSink for SearchLogs {
     }
 
     async fn write(&mut self, batches: &[LogBatch], watermark_us: i64) -> Result<(), SinkError> {
-        let SearchLogs { config, patience, opened, .. } = self;
+        let SearchLogs { config, patience, under_way, opened, .. } = self;
         let Some(opened) = opened else { return Err(not_open(SEARCH, "write logs")) };
         check_claimed(opened.client.name(), &opened.claimed, batches)?;
         let began = Instant::now();
         opened.days.advance(&opened.client, watermark_us).await;
-        let (work, plan) = (Work { config, batches, patience }, LogPlan::new(batches, &opened.positions));
+        let (work, plan) =
+            (Work { config, batches, patience, under_way }, LogPlan::new(batches, &opened.positions));
         let (indexed, refused) = opened.index(&work, &plan).await?;
         opened.keep_refused(&work, &refused).await?;
         opened.advance(&plan, watermark_us).await?;
