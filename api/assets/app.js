@@ -3,9 +3,9 @@
 import { drawHourly, drawStream } from "./charts.js";
 import { RANGES, begin, look, lookAnew, nowMs, onChange, readDetail, rememberInUrl, subjectName, useToken, view } from "./data.js";
 import { drawDetail, listenToFeedback } from "./detail.js";
-import { chosen, drawEpisodes } from "./episodes.js";
-import { $, SEVERITIES, clockTime, count, element, isOpen, percent, say, span, worst } from "./format.js";
-import { drawLanes } from "./lanes.js";
+import { chosen, drawEpisodes, emptyWords } from "./episodes.js";
+import { $, SEVERITIES, clockTime, count, element, isOpen, percent, say, span, watchWidths, worst } from "./format.js";
+import { drawLanes, drawLegend } from "./lanes.js";
 import { drawServices } from "./services.js";
 
 const STREAM = "the whole stream";
@@ -16,14 +16,16 @@ function drawHeadline() {
   const at = $("headline");
   const open = [...view.episodes.values()].filter(isOpen);
   if (!view.loaded) {
-    at.dataset.state = view.link === "lost" ? "lost" : "loading";
-    say("headline-text", view.link === "lost" ? "The store cannot be read" : "Reading the store…");
+    const isLost = view.link === "lost", fault = view.problem ? "The store cannot be read" : "The server cannot be reached";
+    at.dataset.state = isLost ? "lost" : "loading";
+    say("headline-text", isLost ? fault : "Reading the store…");
     say("headline-more", view.problem ?? "");
     return;
   }
   if (!open.length) {
-    at.dataset.state = "calm";
-    say("headline-text", view.clock ? "All quiet" : "No log has arrived yet");
+    const known = view.clock && isFresh();
+    at.dataset.state = known ? "calm" : "unknown";
+    say("headline-text", !view.clock ? "No log has arrived yet" : known ? "All quiet" : `All was quiet at ${clockTime(view.clock, view.utc, view.clock)}`);
     say("headline-more", view.clock ? "No service is far from what is usual for it." : "The page shows the first one by itself.");
     return;
   }
@@ -86,8 +88,11 @@ function drawPartitions(status) {
   $("partitions").replaceChildren(...rows);
 }
 
+const isStalled = () => view.status != null && view.status.pipeline !== "running";
+const isFresh = () => !["lost", "stale"].includes(view.link) && !isStalled();
+
 function drawLink() {
-  const stalled = view.link === "live" && view.status && view.status.pipeline !== "running";
+  const stalled = view.link === "live" && isStalled();
   const state = view.paused ? "paused" : stalled ? "stale" : view.link;
   $("link").dataset.state = state;
   const words = { live: "Live", paused: "Paused", lost: "Disconnected, trying again", connecting: "Connecting", stale: stalled ? `Pipeline ${view.status.pipeline}` : "Store unavailable, numbers may be old" };
@@ -103,7 +108,7 @@ function drawLink() {
 function drawAll() {
   const began = performance.now();
   drawHeadline();
-  drawLanes(chosen(), select);
+  drawLanes(chosen(), select, emptyWords);
   drawEpisodes(select);
   drawTiles();
   drawHourly();
@@ -114,13 +119,14 @@ function drawAll() {
   performance.measure("smartlog:update", { start: began, end: performance.now() });
 }
 
-let drawing = false;
-function draw() {
+// Once a frame at most: all of it, or the clock alone.
+let next = null;
+function drawNext(what) {
   if (view.paused) { drawLink(); return; }
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => { drawing = false; drawAll(); });
+  if (!next) requestAnimationFrame(() => { const due = next; next = null; due(); });
+  if (next !== drawAll) next = what;
 }
+const draw = () => drawNext(drawAll);
 
 // ── controls ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -209,15 +215,16 @@ function listenToControls() {
     if (token) useToken(token);
   });
   $("pipeline-more").addEventListener("toggle", () => draw());
-  new ResizeObserver(() => draw()).observe($("lanes"));
+  watchWidths(["lanes", "volume", "errors", "hourly"], () => draw());
 }
 
 theme(localStorage.getItem("smartlog.theme") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 $("range").replaceChildren(...Object.keys(RANGES).map((range) => element("option", { value: range }, `Last ${range.replace("m", " min").replace("h", " h").replace("d", " days")}`)));
 $("severities").replaceChildren(...SEVERITIES.map((severity) => element("button", { type: "button", "data-severity": severity, "aria-pressed": "false" }, severity)));
+drawLegend();
 listenToControls();
 listenToFeedback();
 drawControls();
-onChange(draw);
+onChange(draw, () => drawNext(drawLink));
 fetch("/health").then((answer) => answer.json()).then((health) => say("version", `smartlog ${health.version}`)).catch(() => {});
 begin();

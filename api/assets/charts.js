@@ -1,10 +1,13 @@
 // The charts over time: uPlot, with the band of what is usual under the line, and a table for those who do not see it.
 
 import { RANGES, nowMs, view } from "./data.js";
-import { attribute, axisTime, clockTime, count, element, percent, text, whole } from "./format.js";
+import { attribute, axisTime, clockTime, count, element, percent, text, whole, widthOf } from "./format.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const charts = new Map();
+
+const bars = (spec) => spec.bars && uPlot.paths.bars({ size: [0.8, 60], align: 1 });
+const isAlone = (chart) => chart.data[1].filter((value) => value != null).length === 1;
 
 // [seconds, value, low, high]: the line, and the band between low and high.
 function options(spec, width) {
@@ -13,17 +16,17 @@ function options(spec, width) {
   return {
     width, height: spec.height, legend: { show: false }, padding: [8, 20, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-    scales: { x: { time: true }, y: { range: (_, __, max) => [0, Math.max(spec.least, max * 1.1)] } },
+    scales: { x: { time: true, ...(spec.span && { range: () => spec.span }) }, y: { range: (_, __, max) => [0, Math.max(spec.least, max * 1.1)] } },
     axes: [
       { stroke, font, grid, ticks: grid, size: 26, space: 64, values: (_, times) => times.map((s) => axisTime(s * 1000, view.utc, withDay)) },
       { stroke, font, grid, ticks: { show: false }, size: 46, space: 30, values: (_, values) => values.map(spec.axis ?? spec.format) },
     ],
     series: [
       {},
-      { stroke: colour(spec.colour), width: 1.75, fill: spec.bars ? colour(spec.fill) : undefined, paths: spec.bars && uPlot.paths.bars({ size: [0.8, 60] }), points: { show: false } },
+      { stroke: colour(spec.colour), width: 1.75, fill: spec.bars ? colour(spec.fill) : undefined, paths: bars(spec), points: { show: (chart) => !spec.bars && isAlone(chart) } },
       { stroke: "transparent", points: { show: false } },
       { stroke: "transparent", points: { show: false } },
-      ...(spec.second ? [{ stroke: colour(spec.second), width: 1.5, fill: spec.bars ? colour(spec.second) : undefined, paths: spec.bars && uPlot.paths.bars({ size: [0.8, 60] }), points: { show: false } }] : []),
+      ...(spec.second ? [{ stroke: colour(spec.second), width: 1.5, fill: spec.bars ? colour(spec.second) : undefined, paths: bars(spec), points: { show: false } }] : []),
     ],
     bands: [{ series: [3, 2], fill: colour("--band") }],
     hooks: { setCursor: [(chart) => tell(spec, chart)] },
@@ -39,11 +42,12 @@ function tell(spec, chart) {
   text(said, `${axisTime(seconds * 1000, view.utc, false)}: ${spec.format(value)}${second}${usual}`);
 }
 
-// Draws, or changes what is drawn. `spec`: id, height, format, colour, least, summary, and fill and second for bars.
+// Draws, or changes what is drawn. `spec`: id, height, format, colour, least, summary; span (seconds) where the data do not say
+// from when to when; and fill and second for bars.
 export function chart(spec, data) {
   const box = document.getElementById(spec.id);
-  const width = Math.floor(box.clientWidth);
-  if (!width || box.offsetParent === null) return;
+  const width = widthOf(spec.id);
+  if (!width) return;
   const look = `${width} ${view.utc} ${RANGES[view.range] > 864e5} ${document.documentElement.dataset.theme}`;
   let kept = charts.get(spec.id);
   if (kept?.look !== look) {
@@ -52,6 +56,7 @@ export function chart(spec, data) {
     kept.plot = new uPlot(options(kept.spec, width), data, box);
     charts.set(spec.id, kept);
   } else if (kept.key !== spec.key) {
+    kept.spec.span = spec.span;
     kept.plot.setData(data);
   }
   kept.key = spec.key;
@@ -115,7 +120,7 @@ export function drawStream(service, name) {
 }
 
 export function drawHourly() {
-  const from = nowMs() - Math.max(RANGES[view.range], 24 * 3600e3) - 3600e3;
+  const hour = 3600e3, to = Math.ceil(nowMs() / hour) * hour, from = to - Math.max(RANGES[view.range], 24 * hour);
   const rows = (view.hourly ?? []).filter((row) => Date.parse(row.hour) >= from);
   document.getElementById("hourly-empty").hidden = rows.length > 0;
   if (!rows.length) return;
@@ -123,8 +128,8 @@ export function drawHourly() {
   const total = (name) => count(column(name).reduce((a, b) => a + b, 0));
   const times = rows.map((row) => Date.parse(row.hour) / 1000);
   const summary = `${total("log_count")} logs, ${total("error_count")} errors, ${total("anomaly_count")} anomalies`;
-  const key = JSON.stringify([times[0], times.at(-1), summary, rows.at(-1)]);
-  chart({ id: "hourly", key, height: 150, least: 1, format: count, bars: true, colour: "--volume", fill: "--volume", second: "--error", summary, label: `Logs per hour: ${summary}` },
+  const key = JSON.stringify([from, times[0], times.at(-1), summary, rows.at(-1)]);
+  chart({ id: "hourly", key, span: [from / 1000, to / 1000], height: 150, least: 1, format: count, bars: true, colour: "--volume", fill: "--volume", second: "--error", summary, label: `Logs per hour: ${summary}` },
     [times, column("log_count"), flat(times), flat(times), column("error_count")]);
   if (!document.getElementById("hourly-more").open) return;
   document.getElementById("hourly-table").replaceChildren(...rows.toReversed().map((row) => element("tr", {},

@@ -78,8 +78,8 @@ export function useToken(token) {
 
 // ── keeping ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-let redraw = () => {};
-export const onChange = (draw) => { redraw = draw; };
+let redraw = () => {}, redrawClock = () => {};
+export const onChange = (draw, drawClock) => { [redraw, redrawClock] = [draw, drawClock]; };
 
 async function readEpisodes() {
   // Ranges end at the clock of the data, which may be a replay's.
@@ -180,7 +180,8 @@ function take(name, data) {
   } else if (name === "clock") {
     [view.clock, view.final] = [data.clock, data.complete_through];
     view.link = "live";
-    look();
+    look(); // which draws all
+    return redrawClock();
   } else if (name === "stale") {
     view.link = "stale";
   } else if (name === "reset") {

@@ -105,7 +105,7 @@ function shares(detail) {
     return element("tr", {}, element("th", { scope: "row" }, name), element("td", { class: "num usual" }, of(feature.typical)), element("td", { class: "num" }, of(feature.actual)),
       element("td", { class: "wide" }, feature.share == null ? null : bar(Math.abs(feature.share) / most, "actual")), element("td", { class: "num" }, feature.share == null ? "" : percent(feature.share)), ofModel ? element("td", { class: "num" }, feature.model_share == null ? "" : percent(feature.model_share)) : null);
   });
-  const head = ["Feature", "usual", "actual", "", "share", ...(ofModel ? ["of the score"] : [])].map((name) => element("th", { scope: "col" }, name));
+  const head = ["Feature", "usual", "actual", "", "share", ...(ofModel ? ["of the score"] : [])].map((name, i) => element("th", { scope: "col", class: i && name ? "num" : null }, name));
   return section("What makes it unusual", element("table", { class: "plain" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows)));
 }
 

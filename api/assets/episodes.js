@@ -1,10 +1,12 @@
 // The list of anomalies: open first, worst first, newest first.
 
 import { RANGES, nowMs, view } from "./data.js";
-import { $, RANK, TYPES, amount, attribute, clockTime, element, isOpen, say, span, text, time } from "./format.js";
+import { $, RANK, TYPES, amount, attribute, clockTime, element, isOpen, say, span, style, text, time } from "./format.js";
+import { rows } from "./rows.js";
 
 const RECENT_ROWS = 100;
-const rows = new Map();
+let select = () => {};
+const draw = rows({ id: (episode) => episode.id, make, fill, version });
 
 export function chosen() {
   return [...view.episodes.values()].filter((episode) =>
@@ -18,44 +20,33 @@ function listed() {
     if (view.show === "open" || (view.show === "recent" && episode.status === "retracted")) return false;
     return time(episode.ended_at || episode.last_seen) >= from;
   });
-  return wanted.sort((a, b) =>
-    isOpen(b) - isOpen(a) || (isOpen(a) ? (RANK[b.severity] || 0) - (RANK[a.severity] || 0) : 0) ||
-    time(b.detected_at) - time(a.detected_at) || b.id - a.id);
+  const ranked = wanted.map((episode) => ({ episode, rank: isOpen(episode) ? 1 + (RANK[episode.severity] || 0) : 0, at: time(episode.detected_at) }));
+  return ranked.sort((a, b) => b.rank - a.rank || b.at - a.at || b.episode.id - a.episode.id).map(({ episode }) => episode);
 }
 
-export function drawEpisodes(select) {
+export function drawEpisodes(chooseEpisode) {
+  select = chooseEpisode;
   const shown = listed(), page = shown.slice(0, RECENT_ROWS);
-  const items = page.map((episode) => row(episode, select));
-  const list = $("episodes");
-  if (items.length !== list.children.length || items.some((item, i) => list.children[i] !== item)) {
-    const focused = document.activeElement;
-    list.replaceChildren(...items);
-    if (focused?.isConnected) focused.focus();
-  }
-  const alive = new Set(page.map((episode) => episode.id));
-  for (const id of rows.keys()) if (!alive.has(id)) rows.delete(id);
+  draw($("episodes"), page);
   say("episodes-count", shown.length > page.length ? `the first ${page.length} of ${shown.length}` : "");
   $("episodes-empty").hidden = shown.length > 0;
   say("episodes-empty", emptyWords());
 }
 
-function emptyWords() {
-  if (!view.loaded) return view.problem ? `Nothing can be shown: ${view.problem}` : "Reading…";
+// Why there is none to show.
+export function emptyWords() {
+  if (!view.loaded) return view.link !== "lost" ? "Reading…" : `Nothing can be shown${view.problem ? `: ${view.problem}` : " yet."}`;
   const filtered = view.service || view.severity.size ? " that the filters leave" : "";
   return view.show === "open" ? `Nothing is open now${filtered}.` : `No anomaly in this range${filtered}.`;
 }
 
-function row(episode, select) {
-  const kept = rows.get(episode.id) ?? make(episode, select);
-  rows.set(episode.id, kept);
-  const key = `${episode.revision} ${episode.feedback} ${view.utc} ${view.selected === episode.id} ${isOpen(episode) ? age(episode) : ""}`;
-  if (kept.key !== key) { kept.key = key; fill(kept, episode); }
-  return kept.item;
+function version(episode) {
+  return `${episode.revision} ${episode.feedback} ${view.utc} ${view.selected === episode.id}`;
 }
 
 const age = (episode) => `for ${span(nowMs() - time(episode.started_at))}`;
 
-function make(episode, select) {
+function make(episode) {
   const parts = {};
   const part = (name, tag, ...inside) => (parts[name] = element(tag, { class: name }, ...inside));
   parts.line = element("button", { type: "button", class: "row", "data-id": episode.id, on: { click: () => select(episode.id) } },
@@ -67,8 +58,8 @@ function make(episode, select) {
   return parts;
 }
 
-function fill(parts, episode) {
-  const open = isOpen(episode);
+function fill(parts) {
+  const { thing: episode } = parts, open = isOpen(episode);
   attribute(parts.item, "class", `episode ${open ? "open" : "closed"} ${episode.severity ?? ""}`);
   attribute(parts.line, "aria-pressed", String(view.selected === episode.id));
   attribute(parts.chip, "class", `chip ${episode.severity ?? "low"}`);
@@ -87,9 +78,10 @@ function fill(parts, episode) {
 // The value on a scale that shows the threshold: at two thirds for what is too high, at one third for what is too low.
 function gauge(parts, episode, value) {
   const limit = episode.threshold;
-  parts.gauge.hidden = !(limit > 0) || value == null;
-  if (parts.gauge.hidden) return;
+  const isShown = limit > 0 && value != null;
+  style(parts.gauge, "visibility", isShown ? "visible" : "hidden");
+  if (!isShown) return;
   const top = Math.max(limit * 1.5, value, episode.baseline || 0);
-  parts.level.style.width = `${Math.min(100, (value / top) * 100)}%`;
-  parts.limit.style.left = `${Math.min(99, (limit / top) * 100)}%`;
+  style(parts.level, "width", `${Math.min(100, (value / top) * 100)}%`);
+  style(parts.limit, "left", `${Math.min(99, (limit / top) * 100)}%`);
 }

@@ -26,7 +26,7 @@ export function element(tag, attributes = {}, ...children) {
 export const svg = (tag, attributes, ...children) => element(tag, { svg: true, ...attributes }, ...children);
 
 // Touches the page only when something changed: that is what keeps an update cheap. What was written is remembered, as asking
-// the page for it costs about as much as writing it; so what is written by these two is written by nobody else.
+// the page for it costs about as much as writing it; so what is written by these three is written by nobody else.
 const written = new WeakMap();
 function isNews(at, name, value) {
   let known = written.get(at);
@@ -41,7 +41,21 @@ export function text(at, words) {
 export function attribute(at, name, value) {
   if (isNews(at, name, value)) at.setAttribute(name, value);
 }
+export function style(at, name, value) {
+  if (isNews(at, name, value)) at.style[name] = value;
+}
 export const say = (id, words) => text($(id), words);
+
+// How wide elements are, as the browser tells when that changes. To ask for it would lay out the page in the middle of an update.
+const widths = new Map();
+export const widthOf = (id) => widths.get(id) ?? 0;
+export function watchWidths(ids, changed) {
+  const watch = new ResizeObserver((entries) => {
+    for (const { target, contentRect } of entries) widths.set(target.id, Math.floor(contentRect.width));
+    changed();
+  });
+  ids.forEach((id) => watch.observe($(id)));
+}
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 export const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });

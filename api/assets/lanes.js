@@ -1,30 +1,35 @@
 // The swimlanes: one lane per service that had trouble, time to the right, colour by severity.
 
 import { RANGES, nowMs, view } from "./data.js";
-import { $, RANK, SEVERITIES, TYPES, axisTime, clockTime, element, isOpen, say, span, svg, time, worst } from "./format.js";
+import { $, RANK, SEVERITIES, TYPES, axisTime, clockTime, element, isOpen, say, span, svg, time, widthOf, worst } from "./format.js";
 
 const MAX_LANES = 14;
+const MIN_STEP_MS = 2000; // between two pictures that differ in nothing but the time
 const HEIGHT = 26, LABEL = 150, NARROW_LABEL = 96;
 let drawn = "";
 
-export function drawLanes(episodes, select) {
+export function drawLanes(episodes, select, emptyWords) {
   const to = nowMs(), from = to - RANGES[view.range];
   const begin = (episode) => time(episode.started_at);
   const end = (episode) => (isOpen(episode) ? to : time(episode.ended_at || episode.last_seen));
   const shown = episodes.filter((episode) => episode.status !== "retracted" && end(episode) >= from && begin(episode) <= to);
-  const byService = Map.groupBy(shown, (episode) => episode.service ?? "");
-  const open = (list) => list.some(isOpen);
-  const lanes = [...byService].sort(([a, x], [b, y]) =>
-    open(y) - open(x) || (RANK[worst(y)] || 0) - (RANK[worst(x)] || 0) || y.length - x.length || a.localeCompare(b));
-  const width = Math.floor($("lanes").clientWidth);
-  const key = JSON.stringify([view.range, view.utc, width, view.selected, Math.floor(to / 2000), shown.map((e) => [e.id, e.revision])]);
+  const width = widthOf("lanes");
+  // Nothing moves by less than a pixel.
+  const place = Math.floor(to / Math.max(MIN_STEP_MS, (to - from) / Math.max(1, width)));
+  say("lanes-empty", shown.length ? "" : emptyWords());
+  const key = [view.range, view.utc, width, view.selected, place, ...shown.map((episode) => `${episode.id} ${episode.revision}`)].join();
   if (!width || key === drawn) return;
   drawn = key;
+  const lanes = [...Map.groupBy(shown, (episode) => episode.service ?? "")].map(([service, episodes]) => ({ service, episodes, open: episodes.some(isOpen), rank: RANK[worst(episodes)] || 0 }));
+  lanes.sort((a, b) => b.open - a.open || b.rank - a.rank || b.episodes.length - a.episodes.length || a.service.localeCompare(b.service));
   $("lanes-empty").hidden = lanes.length > 0;
   say("lanes-count", lanes.length > MAX_LANES ? `the worst ${MAX_LANES} of ${lanes.length} services` : "");
   const focused = document.activeElement?.closest?.("#lanes") ? document.activeElement.dataset.id : null;
   $("lanes").replaceChildren(...(lanes.length ? [picture(lanes.slice(0, MAX_LANES), { from, to, width, begin, end, select })] : []));
   if (focused) $("lanes").querySelector(`[data-id="${focused}"]`)?.focus();
+}
+
+export function drawLegend() {
   $("lanes-legend").replaceChildren(...SEVERITIES.map((severity) =>
     element("span", { class: "key" }, element("i", { class: `swatch ${severity}` }), severity)));
 }
@@ -38,7 +43,7 @@ function picture(lanes, { from, to, width, begin, end, select }) {
     made.append(svg("line", { class: "axis", x1: x(at), x2: x(at), y1: 0, y2: height - 20 }));
     made.append(svg("text", { class: "tick", x: x(at), y: height - 6, "text-anchor": "middle" }, axisTime(at, view.utc, to - from > 864e5)));
   }
-  lanes.forEach(([service, episodes], row) => {
+  lanes.forEach(({ service, episodes }, row) => {
     const middle = row * HEIGHT + HEIGHT / 2;
     made.append(svg("text", { class: "lane", x: 0, y: middle + 4 }, cut(service || "whole stream", label)));
     made.append(svg("line", { class: "rail", x1: label, x2: width - 8, y1: middle, y2: middle }));

@@ -1,61 +1,30 @@
-// The table of services. Rows are kept and only what changed is written: in rows in sight with each update, in the others by
-// turns, a few with each. Their small charts are drawn when they come in sight.
+// The table of services. The small charts of a row are drawn while it is in sight.
 
 import { view } from "./data.js";
 import { $, attribute, clockTime, count, element, percent, say, svg, text, worst } from "./format.js";
+import { rows } from "./rows.js";
 
 const WIDTH = 140, HEIGHT = 26;
-const OTHERS = 20; // rows out of sight that are written with an update
-let turn = 0;
-const rows = new Map();
-const sight = new IntersectionObserver((seen) => {
-  for (const entry of seen) {
-    const row = rows.get(entry.target.dataset.service);
-    if (!row) continue;
-    row.inSight = entry.isIntersecting;
-    if (row.inSight) { fill(row); sparks(row); }
-  }
-}, { rootMargin: "200px" });
+let choose = () => {};
+const draw = rows({ id: (service) => service.service, make, fill });
 
-export function drawServices(choose) {
+export function drawServices(chooseService) {
+  choose = chooseService;
   const page = view.services;
   if (!page) return;
   const shown = page.services.filter((service) => !view.service || service.service.includes(view.service));
-  const kept = shown.map((service) => row(service, choose)), items = kept.map((row) => row.item);
-  const others = kept.filter((row) => !row.inSight);
-  for (let n = Math.min(OTHERS, others.length); n > 0; n--) fill(others[turn++ % others.length]);
-  const body = $("services");
-  if (items.length !== body.children.length || items.some((item, i) => body.children[i] !== item)) body.replaceChildren(...items);
-  if (rows.size > page.services.length * 2 + 100) forget(new Set(page.services.map((service) => service.service)));
+  draw($("services"), shown);
   $("services-empty").hidden = shown.length > 0;
   say("services-empty", page.services.length ? "No service has such a name." : "No service has logged yet.");
   say("services-count", page.total > page.services.length ? `the first ${page.services.length} of ${page.total}` : String(shown.length));
 }
 
-function forget(alive) {
-  for (const [name, { item }] of rows) if (!alive.has(name)) { sight.unobserve(item); rows.delete(name); }
-}
-
-function row(service, choose) {
-  let kept = rows.get(service.service);
-  if (!kept) {
-    kept = make(service.service, choose);
-    rows.set(service.service, kept);
-    sight.observe(kept.item);
-  }
-  const isNew = !kept.service;
-  kept.service = service;
-  if (isNew || kept.inSight) fill(kept);
-  if (kept.inSight) sparks(kept);
-  return kept;
-}
-
-function make(name, choose) {
+function make({ service: name }) {
   const cell = (className, ...inside) => element("td", { class: className }, ...inside);
   const path = (className) => svg("path", { class: className });
   const parts = { dot: element("i", { class: "dot", role: "img" }), state: element("span", { class: "muted state" }), volume: path("line-volume"), band: path("band"), errors: path("line-errors"), errorBand: path("band") };
   const spark = (...inside) => svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...inside);
-  parts.item = element("tr", { "data-service": name },
+  parts.item = element("tr", {},
     element("th", { scope: "row" }, element("span", { class: "name" }, parts.dot, element("button", { type: "button", class: "link-button", title: `Only ${name}`, on: { click: () => choose(name) } }, name)), parts.state),
     (parts.rate = cell("num")), (parts.usualRate = cell("num usual")), cell("spark-cell", spark(parts.band, parts.volume)),
     (parts.error = cell("num")), (parts.usualError = cell("num usual")), cell("spark-cell", spark(parts.errorBand, parts.errors)),
@@ -64,7 +33,7 @@ function make(name, choose) {
 }
 
 function fill(parts) {
-  const { service } = parts, usual = service.baseline;
+  const { thing: service } = parts, usual = service.baseline;
   const severity = worst(service.open_anomalies);
   const kind = severity ?? service.state;
   attribute(parts.dot, "class", `dot ${kind}`);
@@ -79,13 +48,14 @@ function fill(parts) {
   text(parts.error, percent(service.error_rate));
   text(parts.usualError, percent(usual?.error_rate));
   text(parts.seen, clockTime(service.last_seen, view.utc, view.clock));
+  if (parts.inSight) sparks(parts);
 }
 
 function sparks(parts) {
-  const { service } = parts, usual = service.baseline;
+  const { thing: service } = parts, usual = service.baseline;
   // The minute that the clock is in is not over: it would look like a drop.
-  const minutes = service.minutes.slice(0, -1);
-  const logs = minutes.map((minute) => minute.logs);
+  const minutes = service.minutes.slice(0, -1), begun = minutes.findIndex((minute) => minute.logs > 0);
+  const logs = minutes.map((minute, i) => (i < begun ? null : minute.logs));
   const top = Math.max(1, ...logs, usual?.log_rate_high ?? usual?.log_rate ?? 0) * 1.05;
   attribute(parts.volume, "d", line(logs, top));
   attribute(parts.band, "d", band(usual?.log_rate_low, usual?.log_rate_high, top));
