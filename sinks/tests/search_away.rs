@@ -48,12 +48,16 @@ async fn a_server_that_was_killed_is_waited_for() {
     tokio::time::timeout(common::PATIENCE, waiting).await.expect("it is tried again");
     let said = format!("{:?}", health.state());
     assert!(said.contains(&index.config.url) && said.contains("wait in Kafka"), "{said}");
+    let [request] = health.fills()[..] else { panic!("one queue: {:?}", health.fills()) };
+    assert_eq!((request.queue, request.limit), ("request", index.config.max_request_bytes as u64));
+    assert!(request.used > 0, "{request:?}");
     server.start();
     tokio::time::timeout(common::PATIENCE, writing)
         .await
         .expect("in time")
         .expect("no panic")
         .expect("written");
+    assert!(health.fills().iter().all(|queue| queue.used == 0), "{:?}", health.fills());
     assert_eq!(index.offsets(), (0..2_000).collect::<Vec<_>>());
     assert_eq!(bench.number("SELECT next_offset FROM sink_positions").await, 2_000);
 }
