@@ -41,6 +41,7 @@ const PROOFS: &[(&str, &str, Proof)] = &[
     ("docs/API.md", "Anomalies", Test("tests/tries.rs", "every_example_of_the_api")),
     ("docs/API.md", "Live", Test("tests/tries.rs", "every_example_of_the_api")),
     ("docs/API.md", "Feedback", Test("tests/tries.rs", "every_example_of_the_api")),
+    ("docs/API.md", "Calendar", Test("tests/tries.rs", "every_example_of_the_api")),
     ("docs/API.md", "Who may ask", Test("tests/tries.rs", "a_token_lets_in")),
     ("docs/API.md", "Conventions", Test("tests/tries.rs", "every_example_of_the_api")),
     ("docs/API.md", "Costs", Test("tests/tries.rs", "every_example_of_the_api")),
@@ -61,6 +62,12 @@ const PROOFS: &[(&str, &str, Proof)] = &[
     ("docs/DEPLOY.md", "The image", Owed("Docker")),
     ("docs/DEPLOY.md", "Render and Railway", Owed("accounts there")),
     ("docs/DETECTION.md", "Detection", Test("tests/tries.rs", "the_section_on_files")),
+    ("docs/DETECTION.md", "A decision made again", Test("tests/replay.rs", "every_decision_is_made_again")),
+    (
+        "docs/DETECTION.md",
+        "Other rules, tried on history",
+        Test("tests/replay.rs", "what_was_raised_is_raised_again"),
+    ),
     ("docs/EXPORT.md", "Export: every log as Parquet", Test("tests/walks.rs", "a_day_as_parquet")),
     ("docs/EXPORT.md", "One day anew", Test("tests/walks.rs", "a_day_as_parquet")),
     ("docs/MODELS.md", "Try it", Test("tests/tries.rs", "a_model_that_is_tried")),
@@ -188,7 +195,7 @@ fn of_the_reader(word: &str, folder: &Path) -> String {
 fn asks(arguments: &[String]) -> Option<&'static str> {
     let is_name =
         |word: &String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with("--");
-    let grouped = ["sinks", "models", "export", "train", "patterns", "analyze"];
+    let grouped = ["sinks", "models", "export", "train", "patterns", "analyze", "replay", "backtest"];
     let named = arguments.iter().all(is_name) && arguments.len() <= 2;
     match arguments.first() {
         Some(first) if first == "api" && arguments.len() > 1 => Some("--help"),

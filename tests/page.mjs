@@ -38,6 +38,20 @@ await play({
     await says(page, "#detail-said", "Kept");
     await says(page, ".row", "confirmed");
 
+    // What is expected is no trouble, and comes back when that is taken back.
+    await page.locator('[data-verdict="expected"]').click();
+    await says(page, "#detail-state", "expected");
+    await says(page, "#detail-body", "Expected");
+    await page.locator(`.row[data-id="${first.id}"]`).waitFor({ state: "detached" });
+    await page.locator('[data-show="all"]').click();
+    await says(page, `.row[data-id="${first.id}"] .state`, "expected");
+    await page.locator('[data-verdict="undo"]').click();
+    await says(page, "#detail-body", "No longer expected");
+    await page.locator('[data-show="recent"]').click();
+    await page.locator(`.row[data-id="${first.id}"]`).waitFor();
+    await page.locator('[data-verdict="confirmed"]').click();
+    await says(page, ".row", "confirmed");
+
     expect.faults = true;
     await ask("stop");
     await says(page, "#link-text", "Disconnected");

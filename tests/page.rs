@@ -108,7 +108,8 @@ fn an_incident_is_seen(kind: Kind, redis: bool) {
     conversation.join().expect("the script came to its own end");
     let said = scene.store.rows("select verdict, note from feedback order by seq");
     let text = |words: &str| Some(words.to_owned());
-    assert_eq!(said, [[text("confirmed"), text("seen by the test")]]);
+    let first = [text("confirmed"), text("seen by the test")];
+    assert_eq!(said, [first, [text("expected"), None], [text("undo"), None], [text("confirmed"), None]]);
     if redis.is_some() {
         let is_sum = |line: &&str| line.starts_with("smartlog_api_stream_changes_total{source=\"redis\"}");
         let sum = server.metrics.lines().find(is_sum).unwrap_or_default();

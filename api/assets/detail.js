@@ -1,7 +1,7 @@
 // One anomaly in full: what is usual against what was seen, what changed, the lines around it, and what users say of it.
 
 import { giveFeedback, nowMs, readLogs, view } from "./data.js";
-import { $, TYPES, amount, clockTime, count, element, isOpen, percent, say, span, text } from "./format.js";
+import { $, TYPES, amount, clockTime, count, element, isOpen, percent, say, span, stands, text } from "./format.js";
 
 const FEATURES = {
   log_rate: ["Logs per minute", count], error_rate: ["Share of errors", percent], avg_message_length: ["Message length", count],
@@ -39,7 +39,7 @@ function head(detail) {
   say("detail-title", `${TYPES[detail.type] ?? detail.type} in ${detail.service ?? "the whole stream"}`);
   $("detail-chip").className = `chip ${detail.severity ?? "low"}`;
   say("detail-chip", detail.severity ?? "–");
-  say("detail-state", `${detail.status}, since ${clockTime(detail.started_at, view.utc, view.clock)} (${lasted})`);
+  say("detail-state", `${stands(detail)}, since ${clockTime(detail.started_at, view.utc, view.clock)} (${lasted})`);
   say("detail-description", detail.description ?? "");
 }
 
@@ -60,7 +60,7 @@ export function listenToFeedback() {
       try {
         await giveFeedback(id, button.dataset.verdict, note);
         $("detail-note").value = "";
-        say("detail-said", { expected: "Kept: it was expected.", confirmed: "Kept: it was real trouble.", undo: "Taken back." }[button.dataset.verdict]);
+        say("detail-said", { expected: "Kept: it was expected, and so are others of its like for a week.", confirmed: "Kept: it was real trouble.", undo: "Taken back." }[button.dataset.verdict]);
       } catch (refused) { say("detail-said", `Not kept: ${refused.message}`); }
     });
   }
@@ -172,7 +172,13 @@ function story(detail) {
   const events = detail.events ?? [];
   // Of many changes in a row only the last one says something.
   const told = events.filter((event, i) => event.kind !== "updated" || events[i + 1]?.kind !== "updated");
-  return section("What happened", element("ol", { class: "story" }, ...told.map((event) => element("li", {}, time(event.clock), KINDS[event.kind] ?? event.kind, event.reason ? `: ${event.reason}` : ""))));
+  return section("What happened", element("ol", { class: "story" }, ...told.map((event) => element("li", {}, time(event.clock), happened(event)))));
+}
+
+// What people say of it changes it, too: then the reason says all.
+function happened({ kind, reason }) {
+  if (/^(no longer )?expected/.test(reason ?? "")) return reason[0].toUpperCase() + reason.slice(1);
+  return `${KINDS[kind] ?? kind}${reason ? `: ${reason}` : ""}`;
 }
 
 function rest(detail) {

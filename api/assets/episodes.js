@@ -1,7 +1,7 @@
 // The list of anomalies: open first, worst first, newest first.
 
 import { RANGES, nowMs, view } from "./data.js";
-import { $, RANK, TYPES, amount, attribute, clockTime, element, isOpen, say, span, style, text, time } from "./format.js";
+import { $, RANK, TYPES, amount, attribute, clockTime, element, isOpen, say, span, stands, style, text, time } from "./format.js";
 import { rows } from "./rows.js";
 
 const RECENT_ROWS = 100;
@@ -72,7 +72,8 @@ function fill(parts) {
   gauge(parts, episode, value);
   const until = time(episode.ended_at || episode.last_seen);
   text(parts.since, open ? age(episode) : `${clockTime(episode.started_at, view.utc, view.clock)}, ${span(until - time(episode.started_at))}`);
-  text(parts.state, episode.feedback ? `${episode.status} · ${episode.feedback}` : episode.status);
+  const said = episode.feedback, state = stands(episode);
+  text(parts.state, said && said !== state ? `${state} · ${said}` : state);
 }
 
 // The value on a scale that shows the threshold: at two thirds for what is too high, at one third for what is too low.

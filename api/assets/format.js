@@ -122,6 +122,8 @@ export const axisTime = (ms, isUtc, withDay) => {
   return withDay ? day.format(ms).slice(5) : minute.format(ms);
 };
 
+// As people see it: what somebody expects is retracted in the store.
+export const stands = (episode) => (episode.expected ? "expected" : episode.status);
 export const isOpen = (episode) => episode.status === "provisional" || episode.status === "open";
 export const amount = (type, value) => {
   if (value == null) return "–";

@@ -18,7 +18,7 @@ use axum::body::Body;
 use axum::extract::{RawPathParams, Request};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -117,7 +117,12 @@ pub fn router(app: &Arc<App>) -> Router {
     let routed = ROUTES.iter().fold(Router::new(), |router, route| {
         let app = Arc::clone(app);
         let handler = move |path: RawPathParams, request: Request| handle(app, route, path, request);
-        router.route(route.path, if route.method() == Method::POST { post(handler) } else { get(handler) })
+        let methods = match route.answer {
+            Answer::Told { .. } => post(handler),
+            Answer::Removed(_) => delete(handler),
+            Answer::Plain(_) | Answer::Kept(_) => get(handler),
+        };
+        router.route(route.path, methods)
     });
     let compressible = DefaultPredicate::new().and(SizeAbove::new(MIN_COMPRESSED));
     let mut router = routed
@@ -144,7 +149,7 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
@@ -180,12 +185,12 @@ async fn call(
     let headers = request.headers().clone();
     let body = match route.answer {
         Answer::Told { .. } => json_body(&app, &headers, request.into_body()).await?,
-        Answer::Plain(_) | Answer::Kept(_) => Bytes::new(),
+        Answer::Plain(_) | Answer::Kept(_) | Answer::Removed(_) => Bytes::new(),
     };
     let call = Call { app, path, params, headers, body, caller, now };
     match route.answer {
         Answer::Told { answer, .. } => answer(call).await,
-        Answer::Plain(answer) => answer(call).await,
+        Answer::Plain(answer) | Answer::Removed(answer) => answer(call).await,
         Answer::Kept(read) => kept(route, call, read).await,
     }
 }

@@ -20,7 +20,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 pub enum Scope {
     /// Everything that is asked by GET.
     Read,
-    /// Saying what an anomaly was.
+    /// Saying what an anomaly was, and what is to be expected.
     Feedback,
 }
 

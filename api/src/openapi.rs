@@ -37,14 +37,18 @@ pub fn document() -> Vec<u8> {
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .build();
     let paths = ROUTES.iter().fold(PathsBuilder::new(), |paths, route| {
-        let method = if route.method() == Method::POST { HttpMethod::Post } else { HttpMethod::Get };
+        let method = match route.answer {
+            Answer::Told { .. } => HttpMethod::Post,
+            Answer::Removed(_) => HttpMethod::Delete,
+            Answer::Plain(_) | Answer::Kept(_) => HttpMethod::Get,
+        };
         paths.path(route.path, PathItem::new(method, operation(route)))
     });
     let mut components = ComponentsBuilder::new();
     let answers = ROUTES.iter().filter_map(|route| route.schema);
     let bodies = ROUTES.iter().filter_map(|route| match route.answer {
         Answer::Told { body, .. } => Some(body),
-        Answer::Plain(_) | Answer::Kept(_) => None,
+        Answer::Plain(_) | Answer::Kept(_) | Answer::Removed(_) => None,
     });
     let routes = answers.chain(bodies);
     for NamedSchema { name, schema, referred } in routes.map(|make| make()).chain([schema_of::<Problem>()]) {

@@ -7,8 +7,10 @@
 //! ```
 
 use crate::commands;
-use crate::config::{ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, in_words, is_in, options};
-use crate::history::From;
+use crate::config::{
+    Config, ConfigError, FILE_VARIABLE, Kind, Layers, Loaded, OptionSpec, in_words, is_in, options,
+};
+use crate::history::{From, Interval};
 use crate::logging;
 use crate::telemetry;
 use anyhow::Context as _;
@@ -19,6 +21,7 @@ use smartlog_sinks::parquet::Day;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What an end of the program means, as sysexits.h has it.
 pub mod exit {
@@ -139,6 +142,25 @@ Examples:
   smartlog train --from parquet --export ./lake --since 2026-01-08T00:00:00Z --exclude-expected
   smartlog train --from kafka --mlflow http://mlflow:5000 --alias challenger")]
     Train(TrainArgs),
+    /// Make the decision of an episode again, from what was kept of it and the stored logs
+    #[command(after_help = "\
+Examples:
+  smartlog replay 17
+  smartlog replay --all --store postgres://smartlog@db/logs --format json
+  smartlog replay 17 --from kafka --brokers kafka:9092             # the store keeps no logs
+
+Ends with 1 when a decision is another one; says what differs, and which inputs are no longer there.")]
+    Replay(ReplayArgs),
+    /// Try rules or a model on history: which episodes come, go and stay
+    #[command(after_help = "\
+Examples:
+  smartlog backtest --from postgres --store postgres://smartlog@db/logs --since 2026-01-08T00:00:00Z --rules new.toml
+  smartlog backtest --from kafka --rules new.toml --store none     # against the settings in force
+  smartlog backtest --from logs.ndjson.zst --labels labels.json --format json
+  smartlog backtest --from parquet --export ./lake --model challenger
+
+What was raised in the store is what it is compared with; a file, and --store none, with what the settings in force raise.")]
+    Backtest(BacktestArgs),
     /// Show, promote, withdraw, push and compare models
     #[command(after_help = "\
 Examples:
@@ -239,19 +261,82 @@ pub struct ExportArgs {
     pub force: bool,
 }
 
-/// What `smartlog train` learns from.
+/// Which history a command reads.
 #[derive(Debug, Clone, Args)]
-pub struct TrainArgs {
+pub struct HistoryArgs {
     /// kafka; postgres, sqlite: the table logs of --store; parquet: the folder of --export; or a folder of exported
     /// Parquet, or a file of Parquet or JSON lines, plain, .gz or .zst
     #[arg(long, value_name = "SOURCE")]
     pub from: From,
-    /// Learn from windows that begin at or after this
+    /// Use windows that begin at or after this
     #[arg(long, value_name = "TIME")]
     pub since: Option<jiff::Timestamp>,
-    /// Learn from windows that end at or before this
+    /// Use windows that end at or before this
     #[arg(long, value_name = "TIME")]
     pub until: Option<jiff::Timestamp>,
+}
+
+impl HistoryArgs {
+    pub fn interval(&self) -> Interval {
+        Interval { since: self.since, until: self.until }
+    }
+}
+
+/// What `smartlog replay` decides again.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// Ids of anomalies
+    #[arg(required_unless_present = "all", value_name = "ID")]
+    pub ids: Vec<i64>,
+    /// Every anomaly of which something was kept
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+    /// Where the logs are read [default: store, or kafka where store.raw_logs is off]
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<ReplayFrom>,
+}
+
+impl ReplayArgs {
+    /// Where the logs are read.
+    pub fn from(&self, config: &Config) -> ReplayFrom {
+        let usual = if config.store.raw_logs { ReplayFrom::Store } else { ReplayFrom::Kafka };
+        self.from.unwrap_or(usual)
+    }
+}
+
+/// Where logs of a decision are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReplayFrom {
+    /// The table logs
+    Store,
+    /// The topics, up to the offsets that were known
+    Kafka,
+}
+
+/// What `smartlog backtest` tries.
+#[derive(Debug, Clone, Args)]
+pub struct BacktestArgs {
+    #[command(flatten)]
+    pub history: HistoryArgs,
+    /// File like smartlog.toml whose [detection] and [time] are tried [default: those in force]
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Score with this model, an alias or a version's number, and let its scores raise episodes
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Labels of the incidents in it, as smartlog generate --labels writes them: tells precision and recall
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Also read this much before --since, for what is usual to be known by then
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub warm_up: Duration,
+}
+
+/// What `smartlog train` learns from.
+#[derive(Debug, Clone, Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub history: HistoryArgs,
     /// Leave out the windows that overlap this interval, as FROM..TO; may be repeated
     #[arg(long, value_name = "FROM..TO")]
     pub exclude: Vec<commands::train::LeftOut>,
@@ -313,16 +398,8 @@ pub struct DiffArgs {
     pub a: String,
     /// An alias, or a version's number
     pub b: String,
-    /// kafka; postgres, sqlite: the table logs of --store; parquet: the folder of --export; or a folder of exported
-    /// Parquet, or a file of Parquet or JSON lines, plain, .gz or .zst
-    #[arg(long, value_name = "SOURCE")]
-    pub from: From,
-    /// Compare on windows that begin at or after this
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<jiff::Timestamp>,
-    /// Compare on windows that end at or before this
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<jiff::Timestamp>,
+    #[command(flatten)]
+    pub history: HistoryArgs,
 }
 
 /// Whom `smartlog health` asks.
@@ -398,7 +475,7 @@ pub enum SinksAction {
 
 impl Command {
     /// The sections, or single keys, that a command uses: those get flags, are judged, and have their secrets read.
-    const SECTIONS: [(&'static str, &'static [&'static str]); 14] = [
+    const SECTIONS: [(&'static str, &'static [&'static str]); 16] = [
         (
             "demo",
             &[
@@ -460,6 +537,23 @@ impl Command {
         ("export", &["export", "store", "output", "log"]),
         (
             "train",
+            &[
+                "kafka",
+                "store",
+                "export.target",
+                "models",
+                "output",
+                "engine.workers",
+                "engine.max_services",
+                "parse",
+                "time",
+                "detection",
+                "log",
+            ],
+        ),
+        ("replay", &["store", "kafka", "parse", "time", "models", "output", "log"]),
+        (
+            "backtest",
             &[
                 "kafka",
                 "store",
@@ -679,8 +773,8 @@ mod tests {
     #[test]
     fn help_reads_as_it_should() {
         for command in [
-            "", "demo", "run", "api", "generate", "analyze", "train", "models", "export", "patterns",
-            "migrate", "sinks", "doctor", "health", "top",
+            "", "demo", "run", "api", "generate", "analyze", "train", "backtest", "replay", "models",
+            "export", "patterns", "migrate", "sinks", "doctor", "health", "top",
         ] {
             let name = if command.is_empty() { "smartlog" } else { command };
             insta::assert_snapshot!(format!("help_{name}"), help(command));

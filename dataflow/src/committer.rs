@@ -148,6 +148,7 @@ pub fn committer<'scope>(
     builder.build(move |_| {
         let mut open: BTreeMap<Epoch, EpochCommit> = BTreeMap::new();
         let mut positions = smartlog_schema::position::Positions::new();
+        let mut feedback_seq = 0;
         move |frontiers| {
             changes.for_each(|cap, data| {
                 let Some(&epoch) = cap.least() else { return };
@@ -174,10 +175,14 @@ pub fn committer<'scope>(
                 }
                 let (epoch, mut commit) = entry.remove_entry();
                 commit.epoch = epoch;
+                feedback_seq = commit.feedback_seq.unwrap_or(0).max(feedback_seq);
                 // Positions that stand still are not written again.
                 commit
                     .positions
                     .retain(|source, next| positions.insert(source.clone(), *next) != Some(*next));
+                for evidence in &mut commit.evidence {
+                    (evidence.offsets, evidence.feedback_seq) = (positions.clone(), feedback_seq);
+                }
                 let moved = &commit.positions;
                 commit.fingerprints.retain(|source, _| moved.contains_key(source));
                 if is_first {
@@ -203,8 +208,10 @@ fn add(commit: &mut EpochCommit, change: Change) {
         Change::Patterns(changes) => commit.patterns.merge(*changes),
         Change::Warmth(warmth) => commit.warmth.push(warmth),
         Change::Episode(change) => commit.episodes.push(*change),
+        Change::Evidence(evidence) => commit.evidence.push(*evidence),
         Change::Score(score) => commit.scores.push(*score),
         Change::Model(swap) => commit.models.push(*swap),
+        Change::Feedback(seq) => commit.feedback_seq = commit.feedback_seq.max(Some(seq)),
     }
 }
 

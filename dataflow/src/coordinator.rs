@@ -18,6 +18,7 @@ use smartlog_operators::record::{Epoch, Keyed, Partial, WHOLE_STREAM};
 use smartlog_operators::score::ModelOrder;
 use smartlog_operators::settings;
 use smartlog_schema::commit::{ClockState, Fingerprint, Snapshot};
+use smartlog_schema::feedback::Said;
 use smartlog_schema::position::{Positions, TopicPartition};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -277,7 +278,8 @@ fn assignment(
     })
 }
 
-fn offset_at(client: &Client, source: &TopicPartition, ms: i64) -> anyhow::Result<Option<i64>> {
+/// The first record at or after a time, milliseconds since 1970; `None`: there is none yet.
+pub fn offset_at(client: &Client, source: &TopicPartition, ms: i64) -> anyhow::Result<Option<i64>> {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&source.topic, source.partition, Offset::Offset(ms))?;
     let found =
@@ -335,13 +337,15 @@ pub struct Orders<'scope> {
     pub plans: StreamVec<'scope, Epoch, Plan>,
     pub assignments: StreamVec<'scope, Epoch, Assignment>,
     pub models: StreamVec<'scope, Epoch, ModelOrder>,
+    pub said: StreamVec<'scope, Epoch, Said>,
 }
 
-/// Brings orders into the dataflow. `receiver` and `model_orders`: on worker 0 only.
+/// Brings orders into the dataflow. The receivers: on worker 0 only.
 pub fn orders<'scope>(
     scope: Scope<'scope, Epoch>,
     receiver: Option<Receiver<Order>>,
     model_orders: Option<Receiver<ModelOrder>>,
+    feedback: Option<Receiver<Said>>,
     epoch_now: impl Fn() -> Epoch + 'static,
     tick: Duration,
     stop: Arc<AtomicBool>,
@@ -351,10 +355,12 @@ pub fn orders<'scope>(
     let (plans_out, plans) = builder.new_output();
     let (assignments_out, assignments) = builder.new_output();
     let (models_out, models) = builder.new_output();
+    let (said_out, said) = builder.new_output();
     let mut seeds_out = OutputBuilder::from(seeds_out);
     let mut plans_out = OutputBuilder::from(plans_out);
     let mut assignments_out = OutputBuilder::from(assignments_out);
     let mut models_out = OutputBuilder::from(models_out);
+    let mut said_out = OutputBuilder::from(said_out);
     let activator = scope.activator_for(builder.operator_info().address);
     builder.build_reschedule(move |capabilities| {
         let mut capabilities: Vec<Capability<Epoch>> =
@@ -371,6 +377,9 @@ pub fn orders<'scope>(
                 let mut assignments = assignments_out.session(&capabilities[2]);
                 if let Some(model_orders) = &model_orders {
                     models_out.activate().session(&capabilities[3]).give_iterator(model_orders.try_iter());
+                }
+                if let Some(feedback) = &feedback {
+                    said_out.activate().session(&capabilities[4]).give_iterator(feedback.try_iter());
                 }
                 loop {
                     match receiver.try_recv() {
@@ -399,5 +408,5 @@ pub fn orders<'scope>(
             true
         }
     });
-    Orders { seeds, plans, assignments, models }
+    Orders { seeds, plans, assignments, models, said }
 }

@@ -2,6 +2,7 @@
 
 use crate::committer::{self, Mailbox, Observer, wait};
 use crate::coordinator::{self, Begin, Brief};
+use crate::feedback::{self, KnownEvent};
 use crate::followers::Followers;
 use crate::lanes::{self, Opening};
 use crate::metrics::Meters;
@@ -70,6 +71,8 @@ pub struct Job {
     /// `None`: logs are never too old.
     pub retention: Option<Duration>,
     pub storage: Option<Storage>,
+    /// Events that are known to come.
+    pub calendar: Vec<KnownEvent>,
     /// Whom to tell of episodes; needs the store.
     pub alerts: Option<AlertsConfig>,
     pub windows_file: Option<(PathBuf, i64)>,
@@ -213,7 +216,15 @@ impl Engine {
         let parser = Arc::new(job.parser);
         let mut shares: Vec<Share> = (0..job.workers).map(|_| Share::default()).collect();
         let leading = job.storage.as_ref().filter(|_| leads);
-        let keeping = leading.map(|storage| starting.keep_beside(storage, job.alerts.as_ref()));
+        let mut keeping =
+            leading.map_or_else(Vec::new, |storage| starting.keep_beside(storage, job.alerts.as_ref()));
+        if leads {
+            let (stop, memory) = (CancellationToken::new(), pipeline::memory(&job.settings, job.tick));
+            let store = leading.map(|storage| &storage.store);
+            let followed = feedback::start(runtime, store, &snapshot, &job.calendar, memory, stop.clone())?;
+            shares[0].feedback = Some(followed.said);
+            keeping.extend(followed.task.map(|task| (stop, task)));
+        }
         let (mut lanes, mut noting) = (Vec::new(), None);
         if let Some(storage) = job.storage.as_ref().filter(|storage| !storage.log_sinks.is_empty()) {
             lanes =
@@ -268,7 +279,7 @@ impl Engine {
             gauges,
             runtime: runtime.clone(),
             noting,
-            keeping: keeping.unwrap_or_default(),
+            keeping,
             followers,
         })
     }

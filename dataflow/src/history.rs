@@ -1,9 +1,9 @@
-//! History as feature rows, through the same operators as live logs.
+//! History through the same operators as live logs.
 //!
 //! ```text
-//!   Kafka range ─┐
-//!   files       ─┼─▶ the pipeline, without a store ─▶ feature rows ─▶ those in [since, until]
-//!   a store's logs, exported ones ─ as a file ─┘
+//!   Kafka range ─┐                                   ┌─▶ feature rows ─▶ those in [since, until]
+//!   files       ─┼─▶ the pipeline, without a store ──┤
+//!   a store's logs, exported ones ─ as a file ─┘     └─▶ commits
 //! ```
 
 use crate::commands::job;
@@ -15,7 +15,9 @@ use crate::sources::Sources;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use smartlog_models::rows::{Row, Rows};
+use smartlog_operators::feature_rows::FeatureRow;
 use smartlog_operators::features;
+use smartlog_schema::commit::EpochCommit;
 use smartlog_schema::window::{MICROS, WINDOW_SECONDS};
 use smartlog_sinks::parquet::{Kept, read_exported};
 use std::fmt;
@@ -80,10 +82,115 @@ pub struct Interval {
 }
 
 impl Interval {
+    /// Begins `time` earlier.
+    #[must_use]
+    pub fn begun_earlier(self, time: Duration) -> Self {
+        let since = self.since.map(|since| since.saturating_sub(time).unwrap_or(Timestamp::UNIX_EPOCH));
+        Interval { since, ..self }
+    }
+
+    /// As epoch seconds; from 1970 to far in the future where nothing is said.
+    pub fn seconds(&self) -> (i64, i64) {
+        let second = |time: Option<Timestamp>, or: i64| time.map_or(or, Timestamp::as_second);
+        // The end of the year 9999.
+        (second(self.since, 0), second(self.until, 253_402_300_799))
+    }
+
+    /// Whether a second lies in it.
+    pub fn holds_second(&self, second: i64) -> bool {
+        let (since, until) = self.seconds();
+        (since..until).contains(&second)
+    }
+
     fn holds(&self, end: i64) -> bool {
         // A window that begins before is not whole.
         self.since.is_none_or(|since| end - WINDOW_SECONDS >= since.as_second())
             && self.until.is_none_or(|until| end <= until.as_second())
+    }
+}
+
+/// A history that can be read, again and again.
+pub struct History {
+    sources: Sources,
+    begin: Begin,
+    interval: Interval,
+    /// Logs of a store or of Parquet, kept until the dataflow has read them.
+    _file: Option<tempfile::NamedTempFile>,
+}
+
+impl History {
+    /// The logs of `from` that windows in `interval` hold, and perhaps more.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn open(config: &Config, from: &From, interval: Interval) -> anyhow::Result<Self> {
+        let file = match from {
+            From::Kafka | From::File(_) => None,
+            From::Store | From::Parquet(_) => Some(stored_logs(config, from, interval)?),
+        };
+        let (sources, begin) = match (from, &file) {
+            (From::File(path), _) => (Sources::Files(vec![path.clone()]), Begin::Earliest),
+            (_, Some(file)) => (Sources::Files(vec![file.path().to_owned()]), Begin::Earliest),
+            _ => {
+                let at = |since: Timestamp| Begin::At(since.as_millisecond() - EARLIER_MS);
+                let begin = interval.since.map_or(Begin::Earliest, at);
+                (Sources::Kafka(Arc::new(job::kafka_settings(config))), begin)
+            }
+        };
+        Ok(History { sources, begin, interval, _file: file })
+    }
+
+    /// Runs all of it through the pipeline, as `job` changes that. `observer` is told of every commit, and tells how far it
+    /// is and how many `units` it has.
+    ///
+    /// # Errors
+    /// What went wrong, or that it was stopped.
+    pub fn replay(
+        &self,
+        config: &Config,
+        units: &'static str,
+        job: impl FnOnce(Job) -> Job,
+        mut observer: impl FnMut(&EpochCommit, &Reached) + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let runtime = job::runtime()?;
+        let reached = Arc::new(Reached::default());
+        let reaching = Arc::clone(&reached);
+        let job = job(Job {
+            sources: self.sources.clone(),
+            // Few look at patterns.
+            parser: job::parser(config)?.with_shapes(false),
+            storage: None,
+            retention: None,
+            windows_file: None,
+            begin: self.begin,
+            until_end: true,
+            ..job::from_config(config, None, Kept::default())?
+        });
+        let observer = Box::new(move |commit: &EpochCommit| observer(commit, &reaching));
+        let engine = Engine::start(job, runtime.handle(), observer)?;
+        crate::commands::run::stop_on_signal(&runtime, engine.stop_flag());
+        let stopped = engine.stop_flag();
+        let progress = Progress::start(Arc::clone(&engine.gauges().outcomes), units, reached, self.interval);
+        let result = engine.join(config.engine.shutdown_grace);
+        progress.finish();
+        result?;
+        anyhow::ensure!(!stopped.load(Ordering::Relaxed), "stopped before the history was read to its end");
+        Ok(())
+    }
+}
+
+/// How far a replay is.
+#[derive(Debug, Default)]
+pub struct Reached {
+    second: AtomicI64,
+    units: AtomicUsize,
+}
+
+impl Reached {
+    /// Event time, epoch seconds, and how many of what it is after there are so far.
+    pub fn reach(&self, second: i64, units: usize) {
+        self.second.fetch_max(second, Ordering::Relaxed);
+        self.units.store(units, Ordering::Relaxed);
     }
 }
 
@@ -92,58 +199,20 @@ impl Interval {
 /// # Errors
 /// What cannot be read, or no window at all.
 pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<Rows> {
-    let runtime = job::runtime()?;
-    // Kept until the dataflow has read it.
-    let mut of_store = None;
-    let (sources, begin) = match from {
-        From::Kafka => {
-            let at = |since: Timestamp| Begin::At(since.as_millisecond() - EARLIER_MS);
-            (
-                Sources::Kafka(Arc::new(job::kafka_settings(config))),
-                interval.since.map_or(Begin::Earliest, at),
-            )
-        }
-        From::File(path) => (Sources::Files(vec![path.clone()]), Begin::Earliest),
-        From::Store | From::Parquet(_) => {
-            let file = of_store.insert(stored_logs(config, from, interval)?);
-            (Sources::Files(vec![file.path().to_owned()]), Begin::Earliest)
-        }
-    };
+    let history = History::open(config, from, interval)?;
     let collected: Arc<Mutex<Vec<Row>>> = Arc::default();
-    let (into, count, reached) =
-        (Arc::clone(&collected), Arc::<AtomicUsize>::default(), Arc::new(AtomicI64::new(0)));
-    let (counted, reaching) = (Arc::clone(&count), Arc::clone(&reached));
-    let tap = Arc::new(move |rows: &mut Vec<_>| {
+    let (into, counting) = (Arc::clone(&collected), Arc::clone(&collected));
+    let tap = Arc::new(move |rows: &mut Vec<FeatureRow>| {
         let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows =
-            rows.iter().filter(|row: &&smartlog_operators::feature_rows::FeatureRow| interval.holds(row.end));
-        for row in rows {
-            reaching.fetch_max(row.end, Ordering::Relaxed);
-            if into.len() < ROWS_MAX {
-                into.push(training_row(row));
-            }
-        }
-        counted.store(into.len(), Ordering::Relaxed);
+        let room = ROWS_MAX - into.len();
+        into.extend(rows.iter().filter(|row| interval.holds(row.end)).take(room).map(training_row));
     });
-    let job = Job {
-        sources,
-        parser: job::parser(config)?.with_shapes(false),
-        storage: None,
-        retention: None,
-        windows_file: None,
-        begin,
-        until_end: true,
-        scoring: Some(Scoring { lag: config.time.settings().max_lateness, tap }),
-        ..job::from_config(config, None, Kept::default())?
-    };
-    let engine = Engine::start(job, runtime.handle(), Box::new(|_| {}))?;
-    crate::commands::run::stop_on_signal(&runtime, engine.stop_flag());
-    let stopped = engine.stop_flag();
-    let progress = Progress::start(Arc::clone(&engine.gauges().outcomes), count, reached, interval);
-    let result = engine.join(config.engine.shutdown_grace);
-    progress.finish();
-    result?;
-    anyhow::ensure!(!stopped.load(Ordering::Relaxed), "stopped before the history was read to its end");
+    let lag = config.time.settings().max_lateness;
+    let job = |job| Job { scoring: Some(Scoring { lag, tap }), ..job };
+    history.replay(config, "windows", job, move |commit, reached| {
+        let rows = counting.lock().unwrap_or_else(PoisonError::into_inner).len();
+        reached.reach(commit.clock.clock_us.div_euclid(MICROS), rows);
+    })?;
     let rows = std::mem::take(&mut *collected.lock().unwrap_or_else(PoisonError::into_inner));
     anyhow::ensure!(
         rows.len() < ROWS_MAX,
@@ -203,14 +272,14 @@ fn export_folder(config: &Config) -> anyhow::Result<PathBuf> {
     Ok(target.into())
 }
 
-/// Rows so far, and how long it will take, on a terminal.
+/// How much there is so far, and how long it will take, on a terminal.
 struct Progress(indicatif::ProgressBar);
 
 impl Progress {
     fn start(
         outcomes: Arc<smartlog_operators::fold::Outcomes>,
-        rows: Arc<AtomicUsize>,
-        reached: Arc<AtomicI64>,
+        units: &'static str,
+        reached: Arc<Reached>,
         interval: Interval,
     ) -> Self {
         let visible = std::io::stderr().is_terminal();
@@ -232,10 +301,10 @@ impl Progress {
         std::thread::spawn(move || {
             let logs: &AtomicU64 = &outcomes.logs;
             while let Some(bar) = shown.upgrade() {
-                let (logs, rows) = (logs.load(Ordering::Relaxed), rows.load(Ordering::Relaxed));
-                bar.set_message(format!("{logs} logs, {rows} windows"));
+                let (logs, count) = (logs.load(Ordering::Relaxed), reached.units.load(Ordering::Relaxed));
+                bar.set_message(format!("{logs} logs, {count} {units}"));
                 if let Some((since, _)) = span {
-                    bar.set_position((reached.load(Ordering::Relaxed) - since).max(0).unsigned_abs());
+                    bar.set_position((reached.second.load(Ordering::Relaxed) - since).max(0).unsigned_abs());
                 }
                 std::thread::sleep(Duration::from_millis(100));
             }

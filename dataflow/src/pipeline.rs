@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The timestamp is the epoch, a tick of wall time; event time is data. All that an epoch changed is committed
-//! together, and only once every worker has closed it.
+//! together, and only once every worker has closed it. What detection raises passes `expected` on its way there, which
+//! knows what people say: the coordinator brings that in as well.
 
 use crate::committer::{Mailbox, committer};
 use crate::coordinator::{Order, Orders, orders};
@@ -28,6 +29,7 @@ use smartlog_operators::admit::admit;
 use smartlog_operators::breakdown::{self, Gathered, breakdown};
 use smartlog_operators::clock::clock;
 use smartlog_operators::detect::{self, detect};
+use smartlog_operators::expected::{Memory, expected};
 use smartlog_operators::feature_rows::feature_rows;
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
@@ -40,12 +42,14 @@ use smartlog_operators::stretch::Wants;
 use smartlog_operators::top_services::top_services;
 use smartlog_operators::window::{Windows, window};
 use smartlog_operators::window_rows::window_rows;
+use smartlog_schema::feedback::Said;
 use smartlog_schema::pattern::KnownShape;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 use timely::dataflow::StreamVec;
 use timely::dataflow::operators::vec::{Broadcast, Map};
 use timely::dataflow::operators::{Concat, Inspect};
@@ -53,6 +57,8 @@ use timely::worker::Worker;
 
 /// A retired service gives its slot up this long after the last late log could bring its detection back, seconds.
 const SLOT_AFTERLIFE: i64 = 3_600;
+/// Episodes that are over are remembered this long besides, for what is said of them: longer than a commit takes.
+const KEPT: Duration = Duration::from_secs(600);
 
 /// What every worker of the process needs.
 #[derive(Clone)]
@@ -75,6 +81,12 @@ pub struct Blueprint {
     pub fail: Arc<dyn Fn(anyhow::Error) + Send + Sync>,
 }
 
+impl Blueprint {
+    fn memory(&self) -> Memory {
+        memory(&self.settings, self.pace.tick)
+    }
+}
+
 /// What one worker alone gets.
 #[derive(Default)]
 pub struct Share {
@@ -84,6 +96,7 @@ pub struct Share {
     pub models: Option<Receiver<ModelOrder>>,
     /// Shapes that are stored.
     pub shapes: Vec<KnownShape>,
+    pub feedback: Option<Receiver<Said>>,
     pub windows_file: Option<WindowsFile>,
 }
 
@@ -115,8 +128,9 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             let pace = pace.clone();
             move || pace.epoch_at(wall_us())
         };
-        let Orders { seeds, plans, assignments, models } =
-            orders(scope, share.orders, share.models, epoch_now, pace.tick, Arc::clone(&pace.stop));
+        let stop = Arc::clone(&pace.stop);
+        let Orders { seeds, plans, assignments, models, said } =
+            orders(scope, share.orders, share.models, share.feedback, epoch_now, pace.tick, stop);
 
         let reader = |waker| blueprint.sources.reader(waker);
         let assignments = know_clock(assignments.broadcast(), Rc::clone(&clock_us));
@@ -158,7 +172,7 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             }
         };
 
-        let inputs = MadeOf { gathered, seeds, detected, ticks: ticks.clone() };
+        let inputs = MadeOf { gathered, seeds, said, detected, ticks: ticks.clone() };
         let changes = changes.concat(slots).concat(hours).concat(made_of(inputs, blueprint, share.shapes));
         let took = blueprint.meters.tick.clone();
         let closed = move |epoch| {
@@ -174,22 +188,35 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
 struct MadeOf<'scope> {
     gathered: StreamVec<'scope, Epoch, Gathered>,
     seeds: StreamVec<'scope, Epoch, Keyed>,
+    said: StreamVec<'scope, Epoch, Said>,
     detected: StreamVec<'scope, Epoch, Change>,
     ticks: StreamVec<'scope, Epoch, Tick>,
 }
 
-/// What logs are made of: learns the patterns, and counts hosts and patterns beside what was detected.
+/// What logs are made of: learns the patterns, and counts hosts and patterns beside what was detected. Then what people
+/// say of that.
 fn made_of<'scope>(
     inputs: MadeOf<'scope>,
     blueprint: &Blueprint,
     shapes: Vec<KnownShape>,
 ) -> StreamVec<'scope, Epoch, Change> {
-    let MadeOf { gathered, seeds, detected, ticks } = inputs;
+    let MadeOf { gathered, seeds, said, detected, ticks } = inputs;
     let mining = Mining::new(blueprint.patterns, shapes);
     let (learned, names) = patterns(gathered.clone(), mining, Arc::clone(&blueprint.meters.patterns));
-    let inputs = breakdown::Inputs { gathered, names: names.broadcast(), seeds };
+    let inputs = breakdown::Inputs { gathered, names: names.broadcast(), seeds: seeds.clone() };
     let (limits, fills) = (breakdown::Limits::default(), blueprint.meters.breakdown.clone());
-    breakdown(inputs, detected, ticks, limits, fills).concat(learned)
+    let explained = breakdown(inputs, detected, ticks.clone(), limits, fills);
+    expected(explained, said.broadcast(), seeds, ticks, blueprint.memory()).concat(learned)
+}
+
+/// How long what people say of episodes is remembered in the dataflow.
+pub fn memory(settings: &detect::Settings, tick: Duration) -> Memory {
+    let epochs = KEPT.as_nanos() / tick.as_nanos().max(1);
+    Memory {
+        settled_after: settings.settled_after(),
+        max_episode: settings.detection.max_episode,
+        epochs: Epoch::try_from(epochs).unwrap_or(Epoch::MAX),
+    }
 }
 
 /// What is too old is judged by the stored clock from the first log on, in every process of a set.

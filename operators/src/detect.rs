@@ -13,6 +13,7 @@
 use crate::closed_ticks::ClosedTicks;
 use crate::detector::{Alarm, Detector, Finding};
 use crate::episodes::{Evaluation, reconcile, rule_of};
+use crate::evidence;
 use crate::flow::{Flow, Others, Who};
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
 use crate::settings;
@@ -23,7 +24,7 @@ use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::cursor::{Cursor, cursor_list};
 use differential_dataflow::trace::{Navigable, TraceReader};
 use smartlog_schema::anomaly::{Episode, EpisodeChange, Status};
-use smartlog_schema::commit::Warmth;
+use smartlog_schema::commit::{Evidence, Warmth};
 use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
 use std::collections::{BTreeMap, BTreeSet};
 use timely::dataflow::StreamVec;
@@ -87,6 +88,14 @@ struct Look<'a> {
     others: Option<Others<'a>>,
 }
 
+/// What a look came to.
+struct Looked {
+    changes: Vec<EpisodeChange>,
+    evidence: Vec<Evidence>,
+    /// Whether `base` moved.
+    moved: bool,
+}
+
 impl Service {
     fn new(first_second: i64) -> Self {
         let base = Detector::new(first_second);
@@ -120,13 +129,8 @@ impl Service {
         from.at() - WINDOW_SECONDS
     }
 
-    /// Looks at the service: what changed in its episodes, and whether `base` moved.
-    fn look(
-        &mut self,
-        name: &CompactString,
-        look: &Look<'_>,
-        settings: &Settings,
-    ) -> (Vec<EpisodeChange>, bool) {
+    /// Looks at the service.
+    fn look(&mut self, name: &CompactString, look: &Look<'_>, settings: &Settings) -> Looked {
         let final_through = look.tick.final_through();
         self.rewind_if_late(look);
         // A restart brings back more episodes than late logs can reach.
@@ -146,9 +150,10 @@ impl Service {
             last: look.tick.ended,
         };
         let changes = reconcile(&mut self.published, &evaluation);
+        let evidence = evidence::of_changes(&changes, &self.base, look.tick, &settings.detection);
         let moved = self.move_base(look, settings);
         self.due = self.next_due(look.seconds, final_through, settings);
-        (changes, moved)
+        Looked { changes, evidence, moved }
     }
 
     /// Judges the windows that end at `end` and are not complete.
@@ -259,7 +264,9 @@ impl Services {
             Keyed::SeedEpisode(episode) if rule_of(episode.key.anomaly_type).is_some() => {
                 let name = episode.key.service.clone().unwrap_or_else(|| WHOLE_STREAM.clone());
                 let first = episode.key.first_raised_at;
-                self.services.entry(name).or_insert_with(|| Service::new(first)).published.push(*episode);
+                let service = self.services.entry(name).or_insert_with(|| Service::new(first));
+                // What people say of it is judged later on its way.
+                service.published.push(episode.unexpected());
             }
             Keyed::Partial(_) | Keyed::SeedSecond(_) | Keyed::SeedEpisode(_) | Keyed::SeedMinute { .. } => {}
         }
@@ -307,7 +314,8 @@ impl Services {
         let service = self.services.entry(name.clone()).or_insert_with(|| Service::new(first));
         let old_due = service.due;
         let settings = self.special.get(name).unwrap_or(&self.settings);
-        let (changes, moved) = service.look(name, look, settings);
+        let Looked { changes, evidence, moved } = service.look(name, look, settings);
+        out.extend(evidence.into_iter().map(|evidence| Change::Evidence(Box::new(evidence))));
         out.extend(changes.into_iter().map(|change| Change::Episode(Box::new(change))));
         if service.is_retired(settings) {
             self.services.remove(name);

@@ -188,6 +188,7 @@ fn raise(published: &mut Vec<Episode>, alarm: &Alarm, evaluation: &Evaluation<'_
         description: describe(rule, &alarm.verdict, at),
         explanation: explanation(rule, &alarm.verdict, &alarm.peak),
         provenance: provenance(rule, threshold, evaluation),
+        expected: None,
         key,
     };
     match again {
@@ -223,6 +224,7 @@ fn published_from(finding: &Finding, evaluation: &Evaluation<'_>) -> Episode {
         description: describe(rule, &verdict, started_at),
         explanation: explanation_of(finding),
         provenance: provenance(rule, threshold, evaluation),
+        expected: None,
     }
 }
 

@@ -15,6 +15,8 @@
 //! | [`peak`] | the worst window of an episode, feature by feature |
 //! | [`flow`] | when the stream as a whole went on |
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
+//! | [`evidence`] | what a decision rested on, and the decision made again |
+//! | [`expected`] | retracts what people say was to be expected, and brings it back |
 //! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
 //! | [`outliers`] | episodes that scores alone raise, where that is wanted |
 //! | [`patterns`] | messages → shapes → templates |
@@ -33,6 +35,8 @@ pub mod detect;
 pub mod detector;
 pub mod dispersion;
 pub mod episodes;
+pub mod evidence;
+pub mod expected;
 pub mod explain;
 pub mod feature_rows;
 pub mod features;

@@ -61,8 +61,9 @@ pub struct Outliers {
 }
 
 impl Outliers {
-    /// Takes back what was open when the program stopped.
+    /// Takes back what was open when the program stopped, whatever people say of it.
     pub fn restore(&mut self, episode: Episode) {
+        let episode = episode.unexpected();
         if is_open(&episode) {
             let service = episode.key.service.clone().unwrap_or_default();
             self.open.insert(service, Open::new(episode));
@@ -105,10 +106,11 @@ impl Outliers {
 /// Where no model judges any more, what was open ends where it was last seen.
 pub fn abandoned(seed: Keyed) -> Option<Change> {
     let Keyed::SeedEpisode(episode) = seed else { return None };
+    let episode = episode.unexpected();
     if !is_open(&episode) {
         return None;
     }
-    let mut open = Open::new(*episode);
+    let mut open = Open::new(episode);
     let change = open.close(ChangeKind::Resolved, Status::Resolved, open.episode.last_seen + HOP_SECONDS);
     Some(Change::Episode(Box::new(change)))
 }
@@ -179,7 +181,8 @@ fn change(kind: ChangeKind, episode: &Episode) -> EpisodeChange {
     EpisodeChange { kind, episode: episode.clone(), reason: None }
 }
 
-fn raised(service: &CompactString, seen: &Seen<'_>) -> Episode {
+/// The episode that `seen` opens.
+pub(crate) fn raised(service: &CompactString, seen: &Seen<'_>) -> Episode {
     let Scored { score, threshold, alert_threshold } = seen.scored;
     let end = seen.window.end;
     let at = jiff::Timestamp::from_second(end).map_or_else(|_| end.to_string(), |t| t.to_string());
@@ -212,6 +215,7 @@ fn raised(service: &CompactString, seen: &Seen<'_>) -> Episode {
             "model": seen.model_version, "clock_us": seen.clock_us,
         })
         .to_string(),
+        expected: None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sums::Sums;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{Episode, EpisodeChange};
-use smartlog_schema::commit::{ClockState, Fingerprint, RetentionCut, Warmth};
+use smartlog_schema::commit::{ClockState, Evidence, Fingerprint, RetentionCut, Warmth};
 use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::pattern::PatternChanges;
 use smartlog_schema::position::TopicPartition;
@@ -188,4 +188,8 @@ pub enum Change {
     Episode(Box<EpisodeChange>),
     Score(Box<WindowScore>),
     Model(Box<ModelSwap>),
+    /// What the decision of an episode rested on.
+    Evidence(Box<Evidence>),
+    /// The rows of `feedback` up to this one are taken in.
+    Feedback(i64),
 }

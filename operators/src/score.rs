@@ -11,6 +11,7 @@
 //! stirs, and the last window of an episode that was over before it was seen. A model comes into force between two ends of windows, the same on every worker, whatever the ticks are.
 
 use crate::closed_epochs::ClosedEpochs;
+use crate::evidence::{self, ScoredBy};
 use crate::explain::words;
 use crate::feature_rows::{FeatureRow, HOP_SECONDS, each_service};
 use crate::features::{self, WIDTH, Window};
@@ -24,7 +25,7 @@ use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::cursor::{Cursor, cursor_list};
 use serde::{Deserialize, Serialize};
-use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey};
+use smartlog_schema::anomaly::{ChangeKind, Episode, EpisodeChange, EpisodeKey};
 use smartlog_schema::model::{ModelSwap, Role, WindowScore};
 use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
 use std::collections::BTreeMap;
@@ -76,7 +77,7 @@ pub type Loader = Arc<dyn Fn(&ModelOrder) -> Option<Arc<dyn Model>> + Send + Syn
 
 struct InForce {
     model: Arc<dyn Model>,
-    version: String,
+    by: ScoredBy,
 }
 
 /// What one epoch brings.
@@ -90,7 +91,7 @@ struct Pending {
 }
 
 /// The minute of a service that is being scored.
-struct Best {
+pub(crate) struct Best {
     minute: i64,
     /// Its highest score.
     score: f64,
@@ -103,12 +104,12 @@ struct Best {
 }
 
 impl Best {
-    fn new(minute: i64) -> Self {
+    pub(crate) fn new(minute: i64) -> Self {
         Best { minute, score: -1.0, stretch: None, raised: None, told: false }
     }
 
     /// Takes the score of the window that ends at `end`; whether that is news of its minute.
-    fn take(&mut self, end: i64, scored: &Scored, hold: i64) -> bool {
+    pub(crate) fn take(&mut self, end: i64, scored: &Scored, hold: i64) -> bool {
         let minute = floor_to(end - 1, MINUTE);
         if self.minute != minute {
             (self.minute, self.score, self.told) = (minute, -1.0, false);
@@ -125,6 +126,11 @@ impl Best {
         self.score = self.score.max(scored.score);
         self.told |= self.raised.is_some();
         is_news
+    }
+
+    /// Whether scores were beyond the alert threshold for long enough.
+    pub(crate) fn is_held(&self) -> bool {
+        self.raised.is_some()
     }
 }
 
@@ -198,8 +204,7 @@ impl Scores {
         let clock_us = self.ticked.as_ref().map_or(0, |tick| tick.clock.clock_us);
         let mut raised = Vec::new();
         for row in &rows {
-            let news = self.score(row, clock_us, &mut raised);
-            given.extend(news.into_iter().map(|score| Change::Score(Box::new(score))));
+            self.score(row, clock_us, &mut raised, &mut given);
         }
         let end = self.ticked.as_ref().map_or(0, |tick| provisional_end(tick.clock_second()));
         for mut change in changes {
@@ -235,7 +240,8 @@ impl Scores {
                 self.models.remove(&order.role);
             } else {
                 let Some(model) = (self.load)(&order) else { continue };
-                self.models.insert(order.role, InForce { model, version: order.version.clone() });
+                let by = ScoredBy { version: order.version.clone(), digest: order.digest.clone() };
+                self.models.insert(order.role, InForce { model, by });
             }
             let ModelOrder { role, version, digest, resumed, .. } = order;
             if !resumed {
@@ -257,33 +263,41 @@ impl Scores {
         told
     }
 
-    /// What is news of the minute of `row`, by each model, and what became of the episodes that scores have raised.
+    /// What is news of the minute of `row`, by each model, is given; `raised`: what became of the episodes that scores have
+    /// raised.
     fn score(
         &mut self,
         row: &FeatureRow,
         clock_us: i64,
         raised: &mut Vec<EpisodeChange>,
-    ) -> Vec<WindowScore> {
+        given: &mut Vec<Change>,
+    ) {
         self.unique_services = row.unique_services;
         let window = row.window();
         let (values, minute) = (features::values(&window), floor_to(row.end - 1, MINUTE));
-        let mut news = Vec::new();
         for (&role, in_force) in &self.models {
             let Some(scored) = in_force.model.score(&row.service, &values) else { continue };
             let best = self.best.entry((row.service.clone(), role)).or_insert_with(|| Best::new(minute));
             let is_news = best.take(row.end, &scored, in_force.model.hold());
             if role == Role::Champion {
-                let (held, model_version) = (best.raised.is_some(), in_force.version.as_str());
+                let (held, model_version) = (best.is_held(), in_force.by.version.as_str());
                 let seen = Seen { window, scored, held, model_version, clock_us };
+                let before = raised.len();
                 self.outliers.observe(&row.service, &seen, &self.settings, raised);
+                let first = best.stretch.map_or(row.end, |(first, _)| first);
+                let opened = raised[before..].iter().filter(|change| change.kind == ChangeKind::Opened);
+                let kept = opened.filter_map(|change| {
+                    evidence::of_scores(&change.episode, first, in_force.by.clone(), &self.settings)
+                });
+                given.extend(kept.map(|evidence| Change::Evidence(Box::new(evidence))));
             }
             if !is_news {
                 continue;
             }
             let (score, would_raise) = (best.score, best.raised);
             let Scored { threshold, alert_threshold, .. } = scored;
-            let (service, model_version) = (row.service.clone(), in_force.version.clone());
-            news.push(WindowScore {
+            let (service, model_version) = (row.service.clone(), in_force.by.version.clone());
+            given.push(Change::Score(Box::new(WindowScore {
                 minute,
                 service,
                 role,
@@ -292,9 +306,8 @@ impl Scores {
                 alert_threshold,
                 model_version,
                 would_raise,
-            });
+            })));
         }
-        news
     }
 
     /// Writes what the model in force says of `window` beside `episode`: of the open window, or, of an episode that was over
@@ -306,7 +319,7 @@ impl Scores {
         let (is_over, is_new) = (episode.status.is_closed(), known.is_none());
         let mut stamp = known.unwrap_or_else(|| Stamp {
             score: episode.score,
-            version: episode.model_version.clone().unwrap_or_else(|| champion.version.clone()),
+            version: episode.model_version.clone().unwrap_or_else(|| champion.by.version.clone()),
             features: Vec::new(),
         });
         if !is_over || is_new {

@@ -85,6 +85,7 @@ fn change(status: Status, raised_at: i64) -> Change {
         description: String::new(),
         explanation: "{}".into(),
         provenance: "{}".into(),
+        expected: None,
     };
     Change::Episode(Box::new(EpisodeChange { kind: ChangeKind::Raised, episode, reason: None }))
 }

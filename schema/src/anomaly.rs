@@ -163,6 +163,27 @@ pub struct Episode {
     pub explanation: String,
     /// JSON object: what the decision rests on (rule values, model, clock).
     pub provenance: String,
+    /// Somebody said that it was to be expected, and so it is retracted.
+    #[serde(default)]
+    pub expected: Option<Expected>,
+}
+
+impl Episode {
+    /// As it is apart from what people say of it.
+    #[must_use]
+    pub fn unexpected(self) -> Self {
+        let status = self.expected.map_or(self.status, |expected| expected.status);
+        Episode { status, expected: None, ..self }
+    }
+}
+
+/// Why an episode that stands is retracted nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// `feedback.seq` of the row that says so.
+    pub by: i64,
+    /// What it is apart from that.
+    pub status: Status,
 }
 
 /// What happened to an episode: one row of `anomaly_events`.

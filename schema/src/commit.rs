@@ -5,7 +5,7 @@
 //!   dataflow ◀── Snapshot ───── store: at start, under the lease
 //! ```
 
-use crate::anomaly::{Episode, EpisodeChange};
+use crate::anomaly::{Episode, EpisodeChange, EpisodeKey};
 use crate::model::{ModelSwap, WindowScore};
 use crate::pattern::{KnownShape, PatternChanges};
 use crate::position::{Positions, TopicPartition};
@@ -66,6 +66,22 @@ pub struct Warmth {
     pub needed: i64,
 }
 
+/// What the decision of an episode rested on: one row of `anomaly_evidence`, that of its newest decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub key: EpisodeKey,
+    /// What was decided, canonical JSON.
+    pub decision: String,
+    /// JSON object: clock, windows and rules in force.
+    pub inputs: String,
+    /// The rules in force, and the service's detector before the stretch that was decided on; opaque.
+    pub detector: Vec<u8>,
+    /// Only records before these were known.
+    pub offsets: Positions,
+    /// Only rows of `feedback` up to this one were known.
+    pub feedback_seq: i64,
+}
+
 /// What one closed epoch (or several, merged) changes. The store applies all of it or nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochCommit {
@@ -95,10 +111,13 @@ pub struct EpochCommit {
     /// What became known of baselines that warm up. For services that hold a slot.
     pub warmth: Vec<Warmth>,
     pub episodes: Vec<EpisodeChange>,
+    pub evidence: Vec<Evidence>,
     /// Scores that are higher than any of their minute before, or were when they were made.
     pub scores: Vec<WindowScore>,
     /// Models that came into force.
     pub models: Vec<ModelSwap>,
+    /// All rows of `feedback` up to this one are in; `None`: no more than before.
+    pub feedback_seq: Option<i64>,
 }
 
 impl EpochCommit {
@@ -118,8 +137,10 @@ impl EpochCommit {
         self.patterns.merge(later.patterns);
         self.warmth.extend(later.warmth);
         self.episodes.extend(later.episodes);
+        self.evidence.extend(later.evidence);
         self.scores.extend(later.scores);
         self.models.extend(later.models);
+        self.feedback_seq = later.feedback_seq.max(self.feedback_seq);
     }
 
     /// Sums up what merging left side by side, so that each key is written once. Episode changes stay apart: each is
@@ -141,6 +162,10 @@ impl EpochCommit {
         hourly.retain(|_, sum| *sum != (0, 0));
         let delta = |((hour, service), (logs, errors))| HourlyDelta { hour, service, logs, errors };
         self.hourly = hourly.into_iter().map(delta).collect();
+
+        let newest: BTreeMap<_, _> =
+            self.evidence.drain(..).map(|evidence| (evidence.key.clone(), evidence)).collect();
+        self.evidence = newest.into_values().collect();
 
         let newest: BTreeMap<_, _> = self.detectors.drain(..).collect();
         self.detectors = newest.into_iter().collect();
@@ -176,7 +201,7 @@ impl EpochCommit {
         let detectors: usize =
             self.detectors.iter().map(|(_, state)| state.as_ref().map_or(0, Vec::len) + 64).sum();
         (self.seconds.len() + self.hourly.len() + self.cuts.len()) * 64
-            + self.episodes.len() * 1024
+            + (self.episodes.len() + self.evidence.len() * 4) * 1024
             + detectors
             + self.patterns.bytes()
             + self.minutes.iter().map(|(_, _, state)| state.len() + 64).sum::<usize>()
@@ -194,6 +219,7 @@ impl EpochCommit {
             && self.episodes.is_empty()
             && self.scores.is_empty()
             && self.models.is_empty()
+            && self.feedback_seq.is_none()
     }
 }
 
@@ -215,4 +241,6 @@ pub struct Snapshot {
     pub episodes: Vec<Episode>,
     /// The model in force of each role.
     pub models: Vec<ModelSwap>,
+    /// The rows of `feedback` up to this one were taken in.
+    pub feedback_seq: i64,
 }

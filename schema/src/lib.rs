@@ -12,6 +12,7 @@
 //! | [`position`] | where a sink stands in the input |
 //! | [`anomaly`] | episodes, their states, and what happened to them |
 //! | [`explanation`] | why an episode was raised, in terms of the logs |
+//! | [`feedback`] | what people say is expected |
 //! | [`model`] | which model was in force, and what it said |
 //! | [`commit`] | all that one closed epoch changes, and the snapshot a restart begins with |
 //! | [`ssl`] | what a PostgreSQL URL asks of TLS |
@@ -21,6 +22,7 @@ pub mod anomaly;
 pub mod commit;
 pub mod dead_letter;
 pub mod explanation;
+pub mod feedback;
 pub mod level;
 pub mod live;
 pub mod log;

@@ -220,7 +220,7 @@ pub async fn read_logs(
     }
 }
 
-/// When episodes that were not retracted lasted, epoch seconds; `expected`: only those that people called so.
+/// When episodes that were not disproved lasted, epoch seconds; `expected`: only those that people expect.
 pub async fn anomaly_intervals(config: &StoreConfig, expected: bool) -> Result<Vec<(i64, i64)>, SinkError> {
     let micros = match Target::parse(&config.url)? {
         Target::Postgres(url) => postgres::anomaly_intervals(&url, expected).await?,

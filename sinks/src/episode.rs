@@ -2,7 +2,7 @@
 
 use crate::error::{Fault, SinkError};
 use compact_str::CompactString;
-use smartlog_schema::anomaly::{AnomalyType, Episode, EpisodeChange, EpisodeKey, Severity, Status};
+use smartlog_schema::anomaly::{AnomalyType, Episode, EpisodeChange, EpisodeKey, Expected, Severity, Status};
 use smartlog_schema::window::MICROS;
 use std::borrow::Cow;
 
@@ -65,6 +65,8 @@ pub(crate) struct EpisodeRow {
     pub description: String,
     pub explanation: String,
     pub provenance: String,
+    pub expected_by: Option<i64>,
+    pub expected_status: Option<String>,
 }
 
 impl EpisodeRow {
@@ -78,6 +80,13 @@ impl EpisodeRow {
                 found: format!("anomalies.{column} = {word:?}, which this version does not know"),
                 advice: "run the version that wrote it, or a later one".into(),
             })
+        };
+        let expected = match (self.expected_by, &self.expected_status) {
+            (Some(by), Some(word)) => {
+                let status = Status::parse(word).ok_or_else(|| unknown("expected_status", word))?;
+                Some(Expected { by, status })
+            }
+            _ => None,
         };
         Ok(Episode {
             key: EpisodeKey {
@@ -102,6 +111,7 @@ impl EpisodeRow {
             description: self.description,
             explanation: self.explanation,
             provenance: self.provenance,
+            expected,
         })
     }
 }

@@ -23,6 +23,8 @@ mod database;
 mod dead_letter;
 mod episode;
 mod error;
+mod evidence;
+mod feedback;
 mod follow;
 mod health;
 mod plan;
@@ -42,6 +44,8 @@ pub use admin::{
 };
 pub use config::StoreConfig;
 pub use error::{Fault, SinkError};
+pub use evidence::{EvidenceReader, StoredEvidence};
+pub use feedback::{FeedbackLog, KnownEvent, episodes_between};
 pub use follow::{EventSink, Wake, follow};
 pub use health::{Fill, Health, State};
 pub use tokio_util::sync::CancellationToken;

@@ -2,7 +2,9 @@
 
 use crate::error::{Fault, SinkError};
 use smartlog_schema::anomaly::{Episode, EpisodeChange, EpisodeKey};
-use smartlog_schema::commit::{ClockState, EpochCommit, Fingerprint, HourlyDelta, RetentionCut, Warmth};
+use smartlog_schema::commit::{
+    ClockState, EpochCommit, Evidence, Fingerprint, HourlyDelta, RetentionCut, Warmth,
+};
 use smartlog_schema::log::LogBatch;
 use smartlog_schema::model::{ModelSwap, WindowScore};
 use smartlog_schema::pattern::PatternChanges;
@@ -60,6 +62,8 @@ pub(crate) struct StatePlan {
     pub changes: Vec<EpisodeChange>,
     pub scores: Vec<WindowScore>,
     pub models: Vec<ModelSwap>,
+    pub feedback_seq: Option<i64>,
+    pub evidence: Vec<Evidence>,
 }
 
 impl StatePlan {
@@ -97,6 +101,8 @@ impl StatePlan {
             changes: commit.episodes,
             scores: commit.scores,
             models: commit.models,
+            feedback_seq: commit.feedback_seq,
+            evidence: commit.evidence,
             before: before.clone(),
             after,
         }

@@ -83,6 +83,7 @@ fn commit_of(step: &Step, model: &Model) -> EpochCommit {
                 description: format!("{status}"),
                 explanation: "{}".into(),
                 provenance: "[1,  2]".into(),
+                expected: None,
                 key,
             };
             EpisodeChange { kind: ChangeKind::Updated, episode, reason: None }

@@ -86,6 +86,7 @@ fn episode(service: Option<&str>, first_raised_at: i64) -> Episode {
         description: "Error rate increased 300% in last 5 minutes".into(),
         explanation: r#"{"typical": {"error_rate": 0.01},  "actual": {"error_rate": 0.15}}"#.into(),
         provenance: r#"{"rule": "error_rate > 3 x baseline"}"#.into(),
+        expected: None,
     }
 }
 

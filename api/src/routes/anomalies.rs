@@ -139,15 +139,18 @@ pub struct Anomaly {
     /// What users said of it last: `expected`, `confirmed`, or null.
     #[schema(example = "confirmed")]
     pub feedback: Option<String>,
+    /// It is retracted because somebody said that it, or an event that explains it, was to be expected.
+    #[schema(example = false)]
+    pub expected: bool,
 }
 
 impl Anomaly {
     /// The columns that [`Anomaly::from_row`] reads.
     pub const COLUMNS: &str = "id, detected_at, anomaly_type, service, severity, description, metric_value, threshold, \
          model_version, status, revision, baseline, peak_value, score, started_at, last_seen, ended_at, \
-         updated_at, feedback";
+         updated_at, feedback, expected_by";
     /// How many they are.
-    pub const WIDTH: usize = 19;
+    pub const WIDTH: usize = 20;
 
     pub fn from_row(row: &Row) -> Result<Anomaly, StoreError> {
         Ok(Anomaly {
@@ -170,6 +173,7 @@ impl Anomaly {
             ended_at: row.get(16)?,
             updated_at: row.get(17)?,
             feedback: row.get(18)?,
+            expected: row.get::<Option<i64>>(19)?.is_some(),
         })
     }
 
@@ -202,6 +206,7 @@ impl Anomaly {
             ended_at: kept.ended_at.and_then(second),
             updated_at,
             feedback,
+            expected: kept.expected.is_some(),
         })
     }
 }
@@ -229,6 +234,7 @@ struct KeptEpisode {
     score: Option<f64>,
     model_version: Option<String>,
     description: Option<String>,
+    expected: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -297,6 +303,6 @@ pub fn example_anomaly() -> serde_json::Value {
         "threshold": 0.05, "model_version": "1.2.0", "status": "open", "revision": 2, "baseline": 0.012,
         "peak_value": 0.21, "score": 0.71, "started_at": "2026-01-15T10:29:58Z",
         "last_seen": "2026-01-15T10:34:10Z", "ended_at": null, "updated_at": "2026-01-15T10:34:11Z",
-        "feedback": null
+        "feedback": null, "expected": false
     })
 }

@@ -113,7 +113,7 @@ pub fn id(given: &str) -> Result<i64, Problem> {
     match given.parse::<i64>() {
         Ok(id) if is_number => Ok(id),
         // A number that no id can reach names no anomaly.
-        Err(_) if is_number => Err(Problem::not_found("no anomaly has an id that large")),
+        Err(_) if is_number => Err(Problem::not_found("nothing has an id that large")),
         _ => {
             let found = crate::problem::quotable(given);
             Err(Problem::invalid("id", format!("id must be a whole number from 0, found \"{found}\"")))

@@ -4,6 +4,7 @@
 
 pub mod anomalies;
 mod anomaly;
+mod calendar;
 mod costs;
 mod dead_letters;
 mod docs;
@@ -18,6 +19,7 @@ mod patterns;
 mod services;
 mod status;
 mod stream;
+mod when;
 
 use crate::app::App;
 use crate::auth::{Caller, Scope};
@@ -43,6 +45,9 @@ pub const ROUTES: &[Route] = &[
     stream::ROUTE,
     anomaly::ROUTE,
     feedback::ROUTE,
+    calendar::LIST,
+    calendar::ANNOUNCE,
+    calendar::CALL_OFF,
     hourly::ROUTE,
     services::ROUTE,
     status::ROUTE,
@@ -62,7 +67,8 @@ pub const ROUTES: &[Route] = &[
     docs::ASSETS,
 ];
 
-/// One route: what it takes, what it makes, who answers. Routes answer GET and HEAD, those of [`Answer::Told`] POST.
+/// One route: what it takes, what it makes, who answers. Routes answer GET and HEAD, those of [`Answer::Told`] POST, those of
+/// [`Answer::Removed`] DELETE.
 pub struct Route {
     /// Template, as axum and OpenAPI write it: `/api/v1/anomalies/{id}`.
     pub path: &'static str,
@@ -114,19 +120,22 @@ pub enum Answer {
     Kept(ReadFn),
     /// To a POST whose body is JSON: its schema and an example.
     Told { body: fn() -> NamedSchema, example: fn() -> serde_json::Value, answer: AnswerFn },
+    /// To a DELETE.
+    Removed(AnswerFn),
 }
 
 impl Route {
     /// What a token must allow; `None`: nobody is asked for one. Page, documentation and health are for everybody.
     pub fn scope(&self) -> Option<Scope> {
         let is_guarded = self.path.starts_with("/api/") || self.path == metrics::ROUTE.path;
-        is_guarded.then(|| if self.method() == Method::POST { Scope::Feedback } else { Scope::Read })
+        is_guarded.then(|| if self.method() == Method::GET { Scope::Read } else { Scope::Feedback })
     }
 
     /// The method besides HEAD, which comes with GET.
     pub fn method(&self) -> Method {
         match self.answer {
             Answer::Told { .. } => Method::POST,
+            Answer::Removed(_) => Method::DELETE,
             Answer::Plain(_) | Answer::Kept(_) => Method::GET,
         }
     }

@@ -51,7 +51,8 @@ impl From<StoreError> for crate::problem::Problem {
 }
 
 /// Keeps an [`Opinion`]; one text for both stores but for the placeholders.
-const KEEP_OPINION: &str = "insert into feedback (anomaly_id, verdict, note, author) values ($1, $2, $3, $4)";
+const KEEP_OPINION: &str = "insert into feedback (anomaly_id, event, verdict, applies, note, author) \
+                            values ($1, $2, $3, $4, $5, $6)";
 
 /// The SQL dialects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,12 +126,16 @@ impl Sql {
     }
 }
 
-/// What a user says of an anomaly.
-#[derive(Debug, Clone)]
+/// What a user says: of an anomaly, or that an event is to come.
+#[derive(Debug, Clone, Default)]
 pub struct Opinion {
-    pub anomaly_id: i64,
-    /// `expected`, `confirmed` or `undo`.
+    pub anomaly_id: Option<i64>,
+    /// The event that an `undo` takes back.
+    pub event: Option<i64>,
+    /// `expected`, `confirmed`, `undo` or `event`.
     pub verdict: &'static str,
+    /// What is expected from now on, as JSON ([`smartlog_schema::feedback::Applies`]).
+    pub applies: Option<String>,
     pub note: Option<String>,
     pub author: Option<String>,
 }

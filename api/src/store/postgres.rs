@@ -48,10 +48,10 @@ impl Postgres {
     /// The triggers of `feedback` number it and show it.
     pub async fn keep_opinion(&self, opinion: Opinion) -> Result<(), StoreError> {
         let client = self.client(&self.feedback).await?;
-        let Opinion { anomaly_id, verdict, note, author } = opinion;
+        let Opinion { anomaly_id, event, verdict, applies, note, author } = opinion;
         let kept = async {
             let statement = client.prepare_cached(KEEP_OPINION).await?;
-            client.execute(&statement, &[&anomaly_id, &verdict, &note, &author]).await
+            client.execute(&statement, &[&anomaly_id, &event, &verdict, &applies, &note, &author]).await
         };
         match tokio::time::timeout(self.timeout * 2, kept).await {
             Ok(kept) => kept.map(drop).map_err(|e| self.failed(e)),

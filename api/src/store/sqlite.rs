@@ -150,8 +150,9 @@ impl Inner {
         // The dataflow's commits come first; between them there is room.
         connection.busy_timeout(self.timeout).map_err(|e| self.failed(e))?;
         connection.authorizer(Some(is_feedback)).map_err(|e| self.failed(e))?;
-        let Opinion { anomaly_id, verdict, note, author } = opinion;
-        let kept = connection.execute(KEEP_OPINION, rusqlite::params![anomaly_id, verdict, note, author]);
+        let Opinion { anomaly_id, event, verdict, applies, note, author } = opinion;
+        let values = rusqlite::params![anomaly_id, event, verdict, applies, note, author];
+        let kept = connection.execute(KEEP_OPINION, values);
         kept.map(drop).map_err(|e| self.failed(e))
     }
 

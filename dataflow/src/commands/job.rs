@@ -3,6 +3,7 @@
 use crate::config::{Config, Start};
 use crate::coordinator::Begin;
 use crate::engine::{Cluster, Job, Storage};
+use crate::feedback;
 use crate::sources::Sources;
 use crate::sources::kafka::Settings;
 use anyhow::Context;
@@ -41,6 +42,7 @@ pub fn from_config(config: &Config, cluster: Option<Cluster>, kept: Kept) -> any
         // What is not kept cannot be too old.
         retention: keeps_logs.then_some(config.time.retention),
         storage,
+        calendar: config.detection.calendar.as_deref().map_or(Ok(Vec::new()), feedback::read_calendar)?,
         alerts: None,
         windows_file: config.windows.out.clone().map(|path| (path, whole_seconds(config.windows.hop))),
         warm_up: None,

@@ -2,6 +2,7 @@
 
 mod analyze;
 pub mod api;
+mod backtest;
 pub mod doctor;
 pub mod export;
 mod generate;
@@ -10,6 +11,7 @@ pub mod job;
 mod migrate;
 mod models;
 mod patterns;
+mod replay;
 pub mod run;
 pub mod sinks;
 mod supervise;
@@ -41,6 +43,8 @@ pub fn run_command(config: Config, command: Command) -> anyhow::Result<ExitCode>
         Command::Sinks(args) => sinks::run(&config, args.action),
         Command::Train(args) => train::run(&config, &args),
         Command::Models(args) => models::run(&config, args.action),
+        Command::Replay(args) => replay::run(&config, &args),
+        Command::Backtest(args) => backtest::run(&config, &args),
         Command::Doctor(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::{DiffArgs, ModelsAction};
 use crate::config::{Config, OutputFormat};
-use crate::history::{self, Interval};
+use crate::history;
 use crate::models::read_bundle;
 use jiff::Timestamp;
 use serde_json::json;
@@ -156,7 +156,7 @@ fn diff(
         Ok(read_bundle(&registry.bundle(&registry.resolve(model)?)?)?)
     };
     let (a, b) = (bundle(&args.a)?, bundle(&args.b)?);
-    let rows = history::rows(config, &args.from, Interval { since: args.since, until: args.until })?;
+    let rows = history::rows(config, &args.history.from, args.history.interval())?;
     let (of_a, of_b) = (alarms(&a, &rows), alarms(&b, &rows));
     let changes = changes(&of_a, &of_b);
     if json {

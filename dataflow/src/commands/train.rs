@@ -2,7 +2,7 @@
 
 use crate::cli::TrainArgs;
 use crate::config::{Config, OutputFormat};
-use crate::history::{self, Interval};
+use crate::history;
 use crate::training::{self, Trained, Wanted};
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -34,8 +34,7 @@ impl FromStr for LeftOut {
 }
 
 pub fn run(config: &Config, args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let interval = Interval { since: args.since, until: args.until };
-    let rows = history::rows(config, &args.from, interval)?;
+    let rows = history::rows(config, &args.history.from, args.history.interval())?;
     let left_out = left_out(config, args)?;
     let before = rows.rows.len();
     let rows: Rows = rows.without(&left_out, WINDOW_SECONDS);
@@ -45,7 +44,7 @@ pub fn run(config: &Config, args: &TrainArgs) -> anyhow::Result<ExitCode> {
             .name
             .clone()
             .unwrap_or_else(|| format!("train-{}", Timestamp::now().strftime("%Y%m%d-%H%M%S"))),
-        source: args.from.to_string(),
+        source: args.history.from.to_string(),
         fit: config.models.fit(),
     };
     let trained = training::train(&rows, &wanted)?;

@@ -5,7 +5,6 @@ use serde::Serialize;
 use smartlog_generator::{Label, Labels};
 use smartlog_schema::anomaly::{ChangeKind, Episode, EpisodeKey, Status};
 use smartlog_schema::commit::EpochCommit;
-use smartlog_schema::window::WINDOW_SECONDS;
 use smartlog_sinks::Counts;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -94,10 +93,8 @@ impl Score {
 
 /// Whether the episode is of the incident's service and time.
 fn overlaps(episode: &Episode, label: &Label) -> bool {
-    let ends = episode.ended_at.unwrap_or(i64::MAX);
-    episode.key.service.as_deref() == Some(label.service.as_str())
-        && episode.started_at <= label.end.as_second() + WINDOW_SECONDS
-        && ends >= label.start.as_second()
+    let service = episode.key.service.as_deref();
+    crate::labelled::overlaps(label, service, episode.started_at, episode.ended_at)
 }
 
 /// Whether the episode calls the incident by one of its right names.

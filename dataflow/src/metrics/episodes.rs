@@ -110,6 +110,7 @@ mod tests {
             description: String::new(),
             explanation: "{}".into(),
             provenance: "{}".into(),
+            expected: None,
         }
     }
 

@@ -10,12 +10,15 @@ pub mod follow;
 pub mod learn;
 pub mod status;
 
+use crate::config::Config;
+use anyhow::Context as _;
 use prometheus_client::metrics::histogram::Histogram;
-use smartlog_models::{Bundle, BundleError};
+use smartlog_models::{Bundle, BundleError, registry};
 use smartlog_operators::feature_rows::FeatureRow;
 use smartlog_operators::features::{self, WIDTH};
 use smartlog_operators::record::Epoch;
 use smartlog_operators::score::{Loader, Model, ModelOrder, Scored};
+use smartlog_schema::model::Role;
 use std::sync::Arc;
 use std::time::Instant;
 use timely::dataflow::StreamVec;
@@ -74,14 +77,39 @@ pub fn read_bundle(bytes: &[u8]) -> Result<Bundle, BundleError> {
     Ok(bundle)
 }
 
+/// The champion that `model`, an alias or a version's number, would be.
+///
+/// # Errors
+/// A registry that does not answer, or has no such model, or one that does not fit this program.
+pub fn ordered(config: &Config, model: &str) -> anyhow::Result<ModelOrder> {
+    let registry = registry::open(&config.models.registry())?;
+    let version = registry.resolve(model)?;
+    let bytes = registry.bundle(&version)?;
+    read_bundle(&bytes).with_context(|| format!("model version {}", version.version))?;
+    let digest = Bundle::digest_of(&bytes);
+    Ok(ModelOrder { role: Role::Champion, version: version.version, digest, bytes, resumed: false })
+}
+
+/// The model of an order, as the dataflow asks it.
+///
+/// # Errors
+/// What does not fit this program.
+pub fn served(order: &ModelOrder) -> Result<Arc<dyn Model>, BundleError> {
+    serving(order, Histogram::new(std::iter::empty()))
+}
+
+fn serving(order: &ModelOrder, took: Histogram) -> Result<Arc<dyn Model>, BundleError> {
+    Ok(Arc::new(Serving { bundle: read_bundle(&order.bytes)?, took }))
+}
+
 /// How workers read the models that are ordered. What scoring takes is observed by `took`, in seconds.
 pub fn loader(took: Histogram) -> Loader {
-    Arc::new(move |order: &ModelOrder| match read_bundle(&order.bytes) {
-        Ok(bundle) => Some(Arc::new(Serving { bundle, took: took.clone() }) as Arc<dyn Model>),
-        Err(fault) => {
+    Arc::new(move |order: &ModelOrder| {
+        let read = serving(order, took.clone());
+        read.inspect_err(|fault| {
             tracing::error!("model version {} is refused, the old one stays: {fault}", order.version);
-            None
-        }
+        })
+        .ok()
     })
 }
 

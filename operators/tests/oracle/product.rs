@@ -385,7 +385,10 @@ impl Store {
                 Change::Warmth(warmth) => {
                     self.warmth.insert(warmth.service.clone(), (warmth.minutes, warmth.needed));
                 }
-                Change::Score(_) | Change::Model(_) => unreachable!("no model is in force here"),
+                Change::Evidence(_) => {}
+                Change::Score(_) | Change::Model(_) | Change::Feedback(_) => {
+                    unreachable!("no model is in force here, and nobody says anything")
+                }
             }
         }
         self.seconds.retain(|(_, second), _| *second >= forget_before);

@@ -42,13 +42,17 @@ CREATE TABLE anomalies (
     explanation     JSON        NOT NULL DEFAULT '{}',
     provenance      JSON        NOT NULL DEFAULT '{}',
     feedback        TEXT,
-    first_raised_at TIMESTAMPTZ NOT NULL
+    first_raised_at TIMESTAMPTZ NOT NULL,
+    -- Retracted because a row of `feedback` says that it was expected; what it is apart from that.
+    expected_by     BIGINT,
+    expected_status VARCHAR(20)
 );
 CREATE UNIQUE INDEX uq_anomalies_episode ON anomalies (coalesce(service, ''), anomaly_type, first_raised_at);
 CREATE INDEX idx_anomalies_detected_at ON anomalies (detected_at);
 CREATE INDEX idx_anomalies_service_started_at ON anomalies (service, started_at);
 CREATE INDEX idx_anomalies_unsettled ON anomalies (coalesce(ended_at, last_seen));
 CREATE INDEX idx_anomalies_status ON anomalies (status, detected_at);
+CREATE INDEX idx_anomalies_expected_by ON anomalies (expected_by) WHERE expected_by IS NOT NULL;
 
 CREATE TABLE hourly_metrics (
     id            BIGSERIAL PRIMARY KEY,
@@ -74,17 +78,39 @@ CREATE TABLE anomaly_events (
 );
 CREATE INDEX idx_anomaly_events_anomaly_id ON anomaly_events (anomaly_id);
 
--- What users said of anomalies. `seq` counts without a gap in the order of commits, so that a reader of `seq > n` misses
+-- What the newest decision of each episode rested on, for it to be made again. The detector is in hexadecimal.
+CREATE TABLE anomaly_evidence (
+    anomaly_id   BIGINT PRIMARY KEY REFERENCES anomalies (id),
+    decision     TEXT NOT NULL,
+    inputs       TEXT NOT NULL,
+    detector     TEXT NOT NULL,
+    offsets      TEXT NOT NULL,
+    feedback_seq BIGINT NOT NULL
+);
+
+-- What users said of anomalies, and which events they announced. `seq` counts without a gap in the order of commits, so that a reader of `seq > n` misses
 -- nothing; the triggers run as the owner, so that whoever may only insert here needs no other right.
 CREATE TABLE feedback (
     seq        BIGINT PRIMARY KEY,
-    anomaly_id BIGINT       NOT NULL REFERENCES anomalies (id),
-    verdict    VARCHAR(20)  NOT NULL CHECK (verdict IN ('expected', 'confirmed', 'undo')),
+    anomaly_id BIGINT       REFERENCES anomalies (id),
+    -- Of an undo: the event that it takes back.
+    event      BIGINT       REFERENCES feedback (seq),
+    verdict    VARCHAR(20)  NOT NULL CHECK (verdict IN ('expected', 'confirmed', 'undo', 'event')),
+    -- JSON: which episodes are expected.
+    applies    TEXT,
     note       TEXT,
     author     VARCHAR(100),
-    created_at TIMESTAMPTZ  NOT NULL DEFAULT now()
+    created_at TIMESTAMPTZ  NOT NULL DEFAULT now(),
+    CHECK (CASE verdict WHEN 'event' THEN num_nonnulls(anomaly_id, event) = 0 AND applies IS NOT NULL
+           ELSE num_nonnulls(anomaly_id, event) = 1 END)
 );
 CREATE INDEX idx_feedback_anomaly_id ON feedback (anomaly_id);
+CREATE INDEX idx_feedback_event ON feedback (event) WHERE event IS NOT NULL;
+
+-- Known events that were announced and not taken back.
+CREATE VIEW calendar AS
+    SELECT seq AS id, note AS name, applies, author, created_at FROM feedback AS f
+    WHERE verdict = 'event' AND NOT EXISTS (SELECT 1 FROM feedback AS u WHERE u.event = f.seq);
 
 CREATE FUNCTION feedback_number() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -160,6 +186,7 @@ CREATE TABLE pipeline_state (
     sequence         BIGINT      NOT NULL,
     holder           BIGINT,
     event_seq        BIGINT      NOT NULL,
+    feedback_seq     BIGINT      NOT NULL DEFAULT 0,
     epoch            BIGINT      NOT NULL,
     clock_us         BIGINT,
     watermark_us     BIGINT,

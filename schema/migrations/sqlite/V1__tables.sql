@@ -40,13 +40,17 @@ CREATE TABLE anomalies (
     explanation     TEXT    NOT NULL DEFAULT '{}',
     provenance      TEXT    NOT NULL DEFAULT '{}',
     feedback        TEXT,
-    first_raised_at INTEGER NOT NULL
+    first_raised_at INTEGER NOT NULL,
+    -- Retracted because a row of `feedback` says that it was expected; what it is apart from that.
+    expected_by     INTEGER,
+    expected_status TEXT
 ) STRICT;
 CREATE UNIQUE INDEX uq_anomalies_episode ON anomalies (coalesce(service, ''), anomaly_type, first_raised_at);
 CREATE INDEX idx_anomalies_detected_at ON anomalies (detected_at);
 CREATE INDEX idx_anomalies_service_started_at ON anomalies (service, started_at);
 CREATE INDEX idx_anomalies_unsettled ON anomalies (coalesce(ended_at, last_seen));
 CREATE INDEX idx_anomalies_status ON anomalies (status, detected_at);
+CREATE INDEX idx_anomalies_expected_by ON anomalies (expected_by) WHERE expected_by IS NOT NULL;
 
 CREATE TABLE hourly_metrics (
     id            INTEGER PRIMARY KEY,
@@ -72,16 +76,38 @@ CREATE TABLE anomaly_events (
 ) STRICT;
 CREATE INDEX idx_anomaly_events_anomaly_id ON anomaly_events (anomaly_id);
 
--- What users said of anomalies. SQLite has one writer at a time, so `seq` counts without a gap in the order of commits.
+-- What the newest decision of each episode rested on, for it to be made again. The detector is in hexadecimal.
+CREATE TABLE anomaly_evidence (
+    anomaly_id   INTEGER PRIMARY KEY REFERENCES anomalies (id),
+    decision     TEXT NOT NULL,
+    inputs       TEXT NOT NULL,
+    detector     TEXT NOT NULL,
+    offsets      TEXT NOT NULL,
+    feedback_seq INTEGER NOT NULL
+) STRICT;
+
+-- What users said of anomalies, and which events they announced. SQLite has one writer at a time, so `seq` counts without a gap in the order of commits.
 CREATE TABLE feedback (
     seq        INTEGER PRIMARY KEY,
-    anomaly_id INTEGER NOT NULL REFERENCES anomalies (id),
-    verdict    TEXT    NOT NULL CHECK (verdict IN ('expected', 'confirmed', 'undo')),
+    anomaly_id INTEGER REFERENCES anomalies (id),
+    -- Of an undo: the event that it takes back.
+    event      INTEGER REFERENCES feedback (seq),
+    verdict    TEXT    NOT NULL CHECK (verdict IN ('expected', 'confirmed', 'undo', 'event')),
+    -- JSON: which episodes are expected.
+    applies    TEXT,
     note       TEXT,
     author     TEXT,
-    created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+    created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+    CHECK (CASE verdict WHEN 'event' THEN anomaly_id IS NULL AND event IS NULL AND applies IS NOT NULL
+           ELSE (anomaly_id IS NULL) <> (event IS NULL) END)
 ) STRICT;
 CREATE INDEX idx_feedback_anomaly_id ON feedback (anomaly_id);
+CREATE INDEX idx_feedback_event ON feedback (event) WHERE event IS NOT NULL;
+
+-- Known events that were announced and not taken back.
+CREATE VIEW calendar AS
+    SELECT seq AS id, note AS name, applies, author, created_at FROM feedback AS f
+    WHERE verdict = 'event' AND NOT EXISTS (SELECT 1 FROM feedback AS u WHERE u.event = f.seq);
 CREATE TRIGGER feedback_show AFTER INSERT ON feedback BEGIN
     UPDATE anomalies SET feedback = nullif(NEW.verdict, 'undo') WHERE id = NEW.anomaly_id;
 END;
@@ -143,6 +169,7 @@ CREATE TABLE pipeline_state (
     sequence         INTEGER NOT NULL,
     holder           INTEGER,
     event_seq        INTEGER NOT NULL,
+    feedback_seq     INTEGER NOT NULL DEFAULT 0,
     epoch            INTEGER NOT NULL,
     clock_us         INTEGER,
     watermark_us     INTEGER,

@@ -179,6 +179,9 @@ pub(crate) async fn expire(url: &PostgresUrl, cutoff_us: i64) -> Result<u64, Sin
     let sql = "DELETE FROM window_scores WHERE minute < $1";
     let scores = client.execute(sql, &[&Micros(cutoff_us)]).await.map_err(&failed)?;
     client.batch_execute(PASSED_CUTS).await.map_err(&failed)?;
+    // Without the logs it is worth nothing.
+    let sql = "DELETE FROM anomaly_evidence AS e USING anomalies AS a WHERE a.id = e.anomaly_id AND a.started_at < $1";
+    client.execute(sql, &[&Micros(cutoff_us)]).await.map_err(&failed)?;
     Ok(dropped + letters + scores)
 }
 

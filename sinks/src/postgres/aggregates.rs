@@ -363,6 +363,7 @@ fn fence<'a>(
             pipeline,
             &before.sequence,
             &before.holder,
+            &plan.feedback_seq,
         ],
     )
 }

@@ -6,8 +6,10 @@ use super::types::Micros;
 use crate::episode::{
     MODEL_VERSION_CHARS, SERVICE_CHARS, event_json, json_or_string, micros, seconds, storable,
 };
+use crate::evidence::write_offsets;
 use crate::plan::StatePlan;
 use smartlog_schema::anomaly::{Episode, EpisodeKey};
+use smartlog_schema::commit::Evidence;
 use smartlog_schema::window::HOUR;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -42,6 +44,7 @@ pub(super) async fn write_episodes(
     let started_before: Vec<(EpisodeKey, i64)> =
         stored.iter().map(|(key, (_, started_at))| ((*key).clone(), *started_at)).collect();
     append_events(client, statements, plan, &ids).await?;
+    keep_evidence(client, statements, plan).await?;
     recount_hours(client, statements, plan, &started_before).await
 }
 
@@ -77,6 +80,7 @@ struct EpisodeColumns<'a> {
     numbers: [f64; 4],
     score: Option<f64>,
     texts: [Cow<'a, str>; 3],
+    expected: (Option<i64>, Option<&'static str>),
 }
 
 impl<'a> EpisodeColumns<'a> {
@@ -99,10 +103,11 @@ impl<'a> EpisodeColumns<'a> {
                 json_or_string(&episode.explanation),
                 json_or_string(&episode.provenance),
             ],
+            expected: episode.expected.map(|expected| (expected.by, expected.status.as_str())).unzip(),
         }
     }
 
-    fn values(&self) -> [&(dyn ToSql + Sync); 20] {
+    fn values(&self) -> [&(dyn ToSql + Sync); 22] {
         let [anomaly_type, status, severity] = &self.words;
         let [detected_at, started_at, last_seen] = &self.times;
         let [metric_value, threshold, baseline, peak_value] = &self.numbers;
@@ -128,6 +133,8 @@ impl<'a> EpisodeColumns<'a> {
             description,
             explanation,
             provenance,
+            &self.expected.0,
+            &self.expected.1,
         ]
     }
 }
@@ -154,6 +161,18 @@ async fn append_events(
             &[&seqs, &anomalies, &kinds, &revisions, &statuses, &reasons, &clock, &episodes],
         )
         .await?;
+    Ok(())
+}
+
+async fn keep_evidence(client: &Client, statements: &Statements, plan: &StatePlan) -> Result<(), Error> {
+    for Evidence { key, decision, inputs, detector, offsets, feedback_seq } in &plan.evidence {
+        let service = storable(key.service.as_deref().unwrap_or_default(), SERVICE_CHARS);
+        let (anomaly_type, raised) = (key.anomaly_type.as_str(), Micros(micros(key.first_raised_at)));
+        let (detector, offsets) = (hex::encode(detector), write_offsets(offsets));
+        let values: [&(dyn ToSql + Sync); 8] =
+            [&service, &anomaly_type, &raised, decision, inputs, &detector, &offsets, feedback_seq];
+        client.execute(&statements.keep_evidence, &values).await?;
+    }
     Ok(())
 }
 

@@ -46,7 +46,8 @@ pub(crate) async fn anomaly_intervals(
     expected: bool,
 ) -> Result<Vec<(i64, i64)>, SinkError> {
     let sql = "SELECT started_at, coalesce(ended_at, last_seen) FROM anomalies
-               WHERE status <> 'retracted' AND (feedback = 'expected' OR NOT $1)";
+               WHERE (status <> 'retracted' OR expected_by IS NOT NULL)
+                 AND (feedback = 'expected' OR expected_by IS NOT NULL OR NOT $1)";
     let client = &session(url).await?.client;
     let rows =
         client.query(sql, &[&expected]).await.map_err(failed(url, "read the intervals of anomalies"))?;

@@ -37,7 +37,7 @@ pub(super) async fn take_over(
         .query_one(
             "INSERT INTO pipeline_state AS p (pipeline, sequence, holder, event_seq, epoch) VALUES ($1, 1, $2, 0, 0)
              ON CONFLICT (pipeline) DO UPDATE SET sequence = p.sequence + 1, holder = excluded.holder
-             RETURNING sequence, event_seq, clock_us, watermark_us, wall_us, partition_clocks::text",
+             RETURNING sequence, event_seq, clock_us, watermark_us, wall_us, partition_clocks::text, feedback_seq",
             &[&pipeline, &holder],
         )
         .await
@@ -61,6 +61,7 @@ pub(super) async fn take_over(
         shapes: read_shapes(client).await.map_err(failed)?,
         episodes: read_episodes(client, store, settled_before).await?,
         models: read_models(client).await.map_err(failed)?,
+        feedback_seq: state.get(6),
     };
     client.batch_execute("COMMIT").await.map_err(failed)?;
     let (sequence, event_seq) = (state.get(0), state.get(1));
@@ -137,15 +138,16 @@ async fn read_models(client: &Client) -> Result<Vec<ModelSwap>, Error> {
     Ok(rows.iter().filter_map(read).collect())
 }
 
-/// Episodes that are not closed, and closed ones that ended at or after `settled_before` (microseconds).
+/// Episodes that are not closed, expected ones that would not be, and closed ones that ended at or after `settled_before` (microseconds).
 async fn read_episodes(client: &Client, store: &str, settled_before: i64) -> Result<Vec<Episode>, SinkError> {
     let rows = client
         .query(
             "SELECT service, anomaly_type, first_raised_at, status, severity, revision, detected_at, started_at,
                     last_seen, ended_at, metric_value, threshold, baseline, peak_value, score, model_version,
-                    description, explanation::text, provenance::text
+                    description, explanation::text, provenance::text, expected_by, expected_status
              FROM anomalies
              WHERE status IN ('provisional', 'open') OR coalesce(ended_at, last_seen) >= $1
+                OR (expected_by IS NOT NULL AND expected_status IN ('provisional', 'open'))
              ORDER BY coalesce(service, '') COLLATE \"C\", anomaly_type COLLATE \"C\", first_raised_at",
             &[&Micros(settled_before)],
         )
@@ -173,6 +175,8 @@ async fn read_episodes(client: &Client, store: &str, settled_before: i64) -> Res
             description: row.get(16),
             explanation: row.get(17),
             provenance: row.get(18),
+            expected_by: row.get(19),
+            expected_status: row.get(20),
         }
         .read(store)
     };

@@ -25,6 +25,7 @@ pub(super) struct Statements {
     pub recount: Statement,
     pub add_scores: Statement,
     pub add_models: Statement,
+    pub keep_evidence: Statement,
 }
 
 impl Statements {
@@ -53,6 +54,7 @@ impl Statements {
             keep_cuts,
             keep_minutes,
             forget_minutes,
+            keep_evidence,
         ) = tokio::try_join!(
             client.prepare(DROP_EMPTY_HOURS),
             client.prepare(KEEP_DETECTORS),
@@ -67,6 +69,7 @@ impl Statements {
             client.prepare(KEEP_CUTS),
             client.prepare(KEEP_MINUTES),
             client.prepare(FORGET_MINUTES),
+            client.prepare(KEEP_EVIDENCE),
         )?;
         let patterns = patterns::Statements::prepare(client).await?;
         Ok(Statements {
@@ -91,12 +94,14 @@ impl Statements {
             recount,
             add_scores,
             add_models,
+            keep_evidence,
         })
     }
 }
 
 const FENCE: &str = "UPDATE pipeline_state SET sequence = $1, event_seq = $2, epoch = $3, clock_us = $4,
-                            watermark_us = $5, wall_us = $6, partition_clocks = $7::text::json, updated_at = now()
+                            watermark_us = $5, wall_us = $6, partition_clocks = $7::text::json,
+                            feedback_seq = coalesce($11, feedback_seq), updated_at = now()
                      WHERE pipeline = $8 AND sequence = $9 AND holder = $10";
 
 const GROW: &str = "UPDATE sink_positions AS p SET next_offset = m.next,
@@ -191,20 +196,27 @@ const ADD_MODELS: &str = "INSERT INTO model_swaps (role, effective, version, dig
                      ON CONFLICT (role, effective) DO UPDATE SET version = excluded.version,
                             digest = excluded.digest, created_at = now()";
 
+const KEEP_EVIDENCE: &str = "INSERT INTO anomaly_evidence (anomaly_id, decision, inputs, detector, offsets, feedback_seq)
+                     SELECT id, $4, $5, $6, $7, $8 FROM anomalies
+                     WHERE coalesce(service, '') = $1 AND anomaly_type = $2 AND first_raised_at = $3
+                     ON CONFLICT (anomaly_id) DO UPDATE SET decision = excluded.decision, inputs = excluded.inputs,
+                            detector = excluded.detector, offsets = excluded.offsets,
+                            feedback_seq = excluded.feedback_seq";
+
 /// With an id ($1) the row is there and is changed; without, it is made. So ids are spent on new episodes only.
 const WRITE_EPISODE: &str = "
     WITH changed AS (
         UPDATE anomalies SET status = $5, severity = $6, revision = $7, detected_at = $8, started_at = $9,
                last_seen = $10, ended_at = $11, metric_value = $12, threshold = $13, baseline = $14, peak_value = $15,
                score = $16, model_version = $17, description = $18, explanation = $19::text::json,
-               provenance = $20::text::json, updated_at = now()
+               provenance = $20::text::json, expected_by = $21::bigint, expected_status = $22, updated_at = now()
         WHERE id = $1::bigint RETURNING id
     ), made AS (
         INSERT INTO anomalies (service, anomaly_type, first_raised_at, status, severity, revision, detected_at,
                started_at, last_seen, ended_at, metric_value, threshold, baseline, peak_value, score, model_version,
-               description, explanation, provenance)
+               description, explanation, provenance, expected_by, expected_status)
         SELECT $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19::text::json,
-               $20::text::json
+               $20::text::json, $21::bigint, $22
         WHERE $1::bigint IS NULL RETURNING id
     )
     SELECT id FROM changed UNION ALL SELECT id FROM made";

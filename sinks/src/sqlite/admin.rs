@@ -217,8 +217,13 @@ pub(crate) async fn expire(file: &Path, cutoff_us: i64) -> Result<u64, SinkError
             }
         }
     }
-    run(file, "delete what is past the retention", |connection| connection.execute_batch(PASSED_CUTS))
-        .await?;
+    run(file, "delete what is past the retention", move |connection| {
+        connection.execute_batch(PASSED_CUTS)?;
+        // Without the logs it is worth nothing.
+        let sql = "DELETE FROM anomaly_evidence WHERE anomaly_id IN (SELECT id FROM anomalies WHERE started_at < ?1)";
+        connection.execute(sql, [cutoff_us])
+    })
+    .await?;
     Ok(gone)
 }
 

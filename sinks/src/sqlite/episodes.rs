@@ -4,10 +4,12 @@ use super::state::drop_empty_hour;
 use crate::episode::{
     MODEL_VERSION_CHARS, SERVICE_CHARS, event_json, json_or_string, micros, seconds, storable,
 };
+use crate::evidence::write_offsets;
 use crate::plan::StatePlan;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, params};
 use smartlog_schema::anomaly::{Episode, EpisodeKey};
+use smartlog_schema::commit::Evidence;
 use smartlog_schema::window::HOUR;
 use std::collections::BTreeMap;
 
@@ -22,6 +24,7 @@ pub(super) fn write_episodes(transaction: &Transaction<'_>, plan: &StatePlan) ->
         ids.insert(key, write_episode(transaction, stored.map(|(id, _)| id), episode)?);
     }
     append_events(transaction, plan, &ids)?;
+    keep_evidence(transaction, plan)?;
     for (hour, service) in plan.recounts(&started_before) {
         recount_hour(transaction, hour, &storable(&service, SERVICE_CHARS))?;
     }
@@ -44,20 +47,21 @@ fn write_episode(transaction: &Transaction<'_>, id: Option<i64>, episode: &Episo
     let mut statement = transaction.prepare_cached(
         "INSERT INTO anomalies (id, service, anomaly_type, first_raised_at, status, severity, revision, detected_at,
                 started_at, last_seen, ended_at, metric_value, threshold, baseline, peak_value, score, model_version,
-                description, explanation, provenance)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+                description, explanation, provenance, expected_by, expected_status)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, severity = excluded.severity,
                 revision = excluded.revision, detected_at = excluded.detected_at, started_at = excluded.started_at,
                 last_seen = excluded.last_seen, ended_at = excluded.ended_at, metric_value = excluded.metric_value,
                 threshold = excluded.threshold, baseline = excluded.baseline, peak_value = excluded.peak_value,
                 score = excluded.score, model_version = excluded.model_version, description = excluded.description,
                 explanation = excluded.explanation, provenance = excluded.provenance,
+                expected_by = excluded.expected_by, expected_status = excluded.expected_status,
                 updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
          RETURNING id",
     )?;
     let key = &episode.key;
     let text = |text: &str| Value::Text(storable(text, usize::MAX).into_owned());
-    let values: [Value; 20] = [
+    let values: [Value; 22] = [
         id.into(),
         key.service.as_deref().map(|s| storable(s, SERVICE_CHARS).into_owned()).into(),
         text(key.anomaly_type.as_str()),
@@ -78,6 +82,8 @@ fn write_episode(transaction: &Transaction<'_>, id: Option<i64>, episode: &Episo
         text(&episode.description),
         text(&json_or_string(&episode.explanation)),
         text(&json_or_string(&episode.provenance)),
+        episode.expected.map(|expected| expected.by).into(),
+        episode.expected.map(|expected| expected.status.as_str().to_owned()).into(),
     ];
     statement.query_row(rusqlite::params_from_iter(values), |row| row.get(0))
 }
@@ -107,6 +113,32 @@ fn append_events(
             change.reason.as_deref().map(|reason| storable(reason, usize::MAX)),
             plan.clock.clock_us,
             event_json(change),
+        ])?;
+    }
+    Ok(())
+}
+
+fn keep_evidence(transaction: &Transaction<'_>, plan: &StatePlan) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO anomaly_evidence (anomaly_id, decision, inputs, detector, offsets, feedback_seq)
+         SELECT id, ?4, ?5, ?6, ?7, ?8 FROM anomalies
+         WHERE coalesce(service, '') = ?1 AND anomaly_type = ?2 AND first_raised_at = ?3
+         ON CONFLICT (anomaly_id) DO UPDATE SET decision = excluded.decision, inputs = excluded.inputs,
+                detector = excluded.detector, offsets = excluded.offsets, feedback_seq = excluded.feedback_seq",
+    )?;
+    for Evidence { key, decision, inputs, detector, offsets, feedback_seq } in &plan.evidence {
+        let service = storable(key.service.as_deref().unwrap_or_default(), SERVICE_CHARS);
+        let (anomaly_type, raised) = (key.anomaly_type.as_str(), micros(key.first_raised_at));
+        let (detector, offsets) = (hex::encode(detector), write_offsets(offsets));
+        statement.execute(params![
+            service,
+            anomaly_type,
+            raised,
+            decision,
+            inputs,
+            detector,
+            offsets,
+            feedback_seq
         ])?;
     }
     Ok(())

@@ -51,7 +51,8 @@ pub(crate) async fn anomaly_intervals(file: &Path, expected: bool) -> Result<Vec
     run(file, "read the intervals of anomalies", move |connection| {
         let mut statement = connection.prepare(
             "SELECT started_at, coalesce(ended_at, last_seen) FROM anomalies
-             WHERE status <> 'retracted' AND (feedback = 'expected' OR NOT ?1)",
+             WHERE (status <> 'retracted' OR expected_by IS NOT NULL)
+               AND (feedback = 'expected' OR expected_by IS NOT NULL OR NOT ?1)",
         )?;
         statement.query_map([expected], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     })

@@ -53,14 +53,15 @@ fn read_snapshot(
     max_lateness_us: i64,
 ) -> Result<(Held, Snapshot), SinkError> {
     let failed = |error: rusqlite::Error| classify(store, "read the stored state", &error);
-    let (sequence, event_seq, clock, partition_clocks) = transaction
+    let (sequence, event_seq, clock, partition_clocks, feedback_seq) = transaction
         .query_row(
-            "SELECT sequence, event_seq, clock_us, watermark_us, wall_us, partition_clocks FROM pipeline_state
+            "SELECT sequence, event_seq, clock_us, watermark_us, wall_us, partition_clocks, feedback_seq
+             FROM pipeline_state
              WHERE pipeline = ?1",
             [pipeline],
             |row| {
                 let clock: (Option<i64>, Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?, row.get(4)?);
-                Ok((row.get(0)?, row.get(1)?, clock, row.get::<_, String>(5)?))
+                Ok((row.get(0)?, row.get(1)?, clock, row.get::<_, String>(5)?, row.get(6)?))
             },
         )
         .map_err(failed)?;
@@ -84,6 +85,7 @@ fn read_snapshot(
         minutes: read_minutes(transaction).map_err(failed)?,
         shapes: read_shapes(transaction).map_err(failed)?,
         models: read_models(transaction).map_err(failed)?,
+        feedback_seq,
         episodes: episodes.into_iter().map(|row| row.read(store)).collect::<Result<_, _>>()?,
         positions: positions.clone(),
     };
@@ -156,14 +158,16 @@ fn read_minutes(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<(CompactS
     statement.query_map([], read)?.collect()
 }
 
-/// Episodes that are not closed, and closed ones that ended at or after `settled_before` (microseconds).
+/// Episodes that are not closed, expected ones that would not be, and closed ones that ended at or after `settled_before`
+/// (microseconds).
 fn read_episodes(transaction: &Transaction<'_>, settled_before: i64) -> rusqlite::Result<Vec<EpisodeRow>> {
     let mut statement = transaction.prepare(
         "SELECT service, anomaly_type, first_raised_at, status, severity, revision, detected_at, started_at, last_seen,
                 ended_at, metric_value, threshold, baseline, peak_value, score, model_version, description,
-                explanation, provenance
+                explanation, provenance, expected_by, expected_status
          FROM anomalies
          WHERE status IN ('provisional', 'open') OR coalesce(ended_at, last_seen) >= ?1
+            OR (expected_by IS NOT NULL AND expected_status IN ('provisional', 'open'))
          ORDER BY coalesce(service, ''), anomaly_type, first_raised_at",
     )?;
     let read = |row: &Row<'_>| {
@@ -187,6 +191,8 @@ fn read_episodes(transaction: &Transaction<'_>, settled_before: i64) -> rusqlite
             description: row.get(16)?,
             explanation: row.get(17)?,
             provenance: row.get(18)?,
+            expected_by: row.get(19)?,
+            expected_status: row.get(20)?,
         })
     };
     statement.query_map([settled_before], read)?.collect()

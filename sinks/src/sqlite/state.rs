@@ -157,7 +157,7 @@ fn apply(
 fn fence(transaction: &Transaction<'_>, pipeline: &str, plan: &StatePlan) -> rusqlite::Result<bool> {
     let mut statement = transaction.prepare_cached(
         "UPDATE pipeline_state SET sequence = ?1, event_seq = ?2, epoch = ?3, clock_us = ?4, watermark_us = ?5,
-                wall_us = ?6, partition_clocks = ?7, updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
+                wall_us = ?6, partition_clocks = ?7, feedback_seq = coalesce(?11, feedback_seq), updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
          WHERE pipeline = ?8 AND sequence = ?9 AND holder = ?10",
     )?;
     let changed = statement.execute(params![
@@ -171,6 +171,7 @@ fn fence(transaction: &Transaction<'_>, pipeline: &str, plan: &StatePlan) -> rus
         pipeline,
         plan.before.sequence,
         plan.before.holder,
+        plan.feedback_seq,
     ])?;
     Ok(changed == 1)
 }

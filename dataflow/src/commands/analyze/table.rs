@@ -188,6 +188,7 @@ mod tests {
             description: String::new(),
             explanation: r#"{"unit":"%"}"#.into(),
             provenance: "{}".into(),
+            expected: None,
         }
     }
 

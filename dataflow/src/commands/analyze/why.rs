@@ -72,6 +72,7 @@ mod tests {
             description: String::new(),
             explanation: serde_json::to_string(&explanation).expect("it is JSON"),
             provenance: "{}".into(),
+            expected: None,
         }
     }
 

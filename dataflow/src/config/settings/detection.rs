@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smartlog_operators::settings;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// When something counts as trouble. Durations are event time, in whole seconds.
@@ -24,6 +25,11 @@ pub struct Detection {
     ///
     /// What is not named is as for every other service.
     pub services: BTreeMap<String, String>,
+    /// File with known events, whose episodes are retracted: a table `[[event]]` for each (docs/DETECTION.md).
+    ///
+    /// With a store they are put into its calendar at the start, and those that the file no longer has are called off.
+    #[schemars(extend("x-form" = "FILE"))]
+    pub calendar: Option<PathBuf>,
     /// What is usual.
     pub baseline: Baseline,
     /// Episodes of one rule within a week from which on it asks a service for more surprise.
@@ -56,6 +62,7 @@ impl Default for Detection {
             log_volume_drop: LogVolumeDrop::default(),
             multivariate_outlier: MultivariateOutlier::default(),
             services: BTreeMap::new(),
+            calendar: None,
             baseline: Baseline::default(),
             episodes_per_week: settings.episodes_per_week,
             calm: seconds(settings.calm),
