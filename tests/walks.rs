@@ -311,7 +311,8 @@ fn a_restored_backup_goes_on_where_it_was(kind: Kind) {
     site.settle("logs");
     let section = blocks_of("docs/OPERATIONS.md", "Backup and restore", "sh");
     let [postgres, sqlite] = section.as_slice() else { panic!("two blocks: {section:?}") };
-    let [back_up, restore] = lines(if kind == Kind::Postgres { postgres } else { sqlite });
+    let block = if kind == Kind::Postgres { postgres } else { sqlite };
+    let (back_up, restore) = block.split_once('\n').expect("one line to back up, others to restore");
     site.reader.follows(back_up);
     site.fill(3_000, begin + 20 * MINUTE_US);
     site.settle("logs");
