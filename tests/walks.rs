@@ -2,7 +2,7 @@
 //!
 //! tries.rs follows those that need no pipeline; documents.rs knows which block is followed where, and which cannot be here.
 
-use smartlog_test_services::{Service, free_port};
+use smartlog_test_services::{Service, free_port, tool};
 use smartlog_tests::document::{Reader, blocks_of, lines, numbers};
 use smartlog_tests::program::Program;
 use smartlog_tests::store::{Kind, Store};
@@ -30,8 +30,8 @@ impl Site {
         let (store, brokers) = (Store::create(kind)?, kafka.address());
         let topic = Topic::create(&brokers, &unique("app-logs"), partitions);
         let mut reader = Reader::default();
-        if let Some(postgres) = Service::require("postgres") {
-            reader.has_postgres(&postgres);
+        if let Some(psql) = tool("psql") {
+            reader.has_postgres(&psql);
         }
         reader.sets("SMARTLOG_STORE_URL", &store.url);
         reader.sets("SMARTLOG_KAFKA_BROKERS", &brokers);

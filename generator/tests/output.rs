@@ -62,7 +62,7 @@ fn a_paced_output_is_the_same_and_a_cancelled_one_ends_on_a_whole_line() {
     to_writer(&mut Generator::new(config()).unwrap(), &mut written, &pace, &mut |_| {}).unwrap();
     assert!(written == expected);
 
-    let pace = Pace::real_time();
+    let pace = Pace { speed: 1.0, ..Pace::full_speed() };
     let flag = pace.cancelled.clone();
     let mut written = Vec::new();
     let done = to_writer(&mut Generator::new(config()).unwrap(), &mut written, &pace, &mut |progress| {

@@ -6,7 +6,6 @@
 //! ```
 
 use crate::program::{Program, binary};
-use smartlog_test_services::Service;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -184,9 +183,8 @@ impl Reader {
     }
 
     /// PostgreSQL's own programs.
-    pub fn has_postgres(&mut self, postgres: &Service) {
-        let psql = postgres.variable("PSQL");
-        let folder = Path::new(&psql).parent().expect("a folder").display().to_string();
+    pub fn has_postgres(&mut self, psql: &str) {
+        let folder = Path::new(psql).parent().expect("a folder").display().to_string();
         for name in ["psql", "pg_dump", "pg_restore"] {
             self.has_program(name, &format!("{folder}/{name} \"$@\""));
         }

@@ -19,7 +19,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let settings = &config.generate;
     let traffic = generator_config(settings, Timestamp::now())?;
     let mut generator = Generator::new(traffic)?;
-    let pace = Pace { speed: speed(settings), cancelled: cancelled_by_signal()? };
+    let pace = Pace { speed: speed(settings), now_us: None, cancelled: cancelled_by_signal()? };
     let bar = progress_bar(settings);
     let start = generator.config().start;
     let mut told = |progress: &Progress| tell(&bar, start, progress);

@@ -42,6 +42,8 @@ const TOPIC: &str = "logs";
 /// More partitions hold more of what the broker keeps (5 MiB each), and cost more: it looks for an offset batch by batch
 /// from the start of a partition, and the more partitions, the smaller the batches.
 const PARTITIONS: i32 = 4;
+/// Lines that go out at once at the start: half of what the broker keeps.
+const BACKLOG: f64 = 40_000.0;
 /// How long the last logs may take from the broker to the store at the end.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -183,13 +185,15 @@ impl Traffic {
             partitioning: Partitioning::RoundRobin,
             properties: std::collections::BTreeMap::default(),
         };
-        let pace = Pace::real_time();
+        // Learning took a while: the lines of that time go out at once, as far as the broker has room, so that event time is wall
+        // time and nobody seems to have been silent.
+        let now_us = wall_us();
+        let pace = Pace::real_time(now_us);
         let cancelled = Arc::clone(&pace.cancelled);
         let score = Arc::clone(score);
-        // Learning took a few seconds: the lines of that time are left out, so that event time is wall time.
+        let room_us = (BACKLOG / demo.config().rate_per_s * 1e6) as i64;
         let mut line = Vec::new();
-        let now_us = wall_us();
-        while generator.next_into(&mut line).is_some_and(|head| head.arrival_us < now_us) {
+        while generator.next_into(&mut line).is_some_and(|head| head.arrival_us < now_us - room_us) {
             line.clear();
         }
         let thread = std::thread::Builder::new().name("generator".into()).spawn(move || {

@@ -29,6 +29,8 @@ const PROGRESS_LINES: u64 = 8192;
 pub struct Pace {
     /// Seconds of traffic per second of wall time; infinite: as fast as can be.
     pub speed: f64,
+    /// The arrival time that is now, microseconds since 1970: what arrived before goes out at once. Unset: that of the first line.
+    pub now_us: Option<i64>,
     /// Set to true to stop after the line under way.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -36,12 +38,12 @@ pub struct Pace {
 impl Pace {
     /// As fast as can be.
     pub fn full_speed() -> Self {
-        Pace { speed: f64::INFINITY, cancelled: Arc::default() }
+        Pace { speed: f64::INFINITY, now_us: None, cancelled: Arc::default() }
     }
 
-    /// In real time.
-    pub fn real_time() -> Self {
-        Pace { speed: 1.0, cancelled: Arc::default() }
+    /// In real time; what arrived before `now_us` goes out at once.
+    pub fn real_time(now_us: i64) -> Self {
+        Pace { speed: 1.0, now_us: Some(now_us), cancelled: Arc::default() }
     }
 
     fn check(&self) -> Result<(), GeneratorError> {
@@ -66,7 +68,7 @@ pub struct Progress {
 /// Holds lines back until they are due.
 struct Pacer {
     pace: Pace,
-    /// Wall time and arrival time of the first line.
+    /// A wall time, and the arrival time that it is.
     began: Option<(Instant, i64)>,
 }
 
@@ -81,8 +83,9 @@ impl Pacer {
         if self.pace.speed.is_infinite() {
             return None;
         }
-        let (began, first_us) = *self.began.get_or_insert_with(|| (Instant::now(), arrival_us));
-        let since = (arrival_us - first_us).max(0) as f64 / 1e6 / self.pace.speed;
+        let now_us = self.pace.now_us.unwrap_or(arrival_us);
+        let (began, now_us) = *self.began.get_or_insert_with(|| (Instant::now(), now_us));
+        let since = (arrival_us - now_us).max(0) as f64 / 1e6 / self.pace.speed;
         // Beyond some centuries a duration is not to be had; nobody waits that long.
         let due = Duration::try_from_secs_f64(since).unwrap_or(Duration::MAX);
         due.checked_sub(began.elapsed()).filter(|left| !left.is_zero())
@@ -115,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_pace_says_when_lines_are_due() {
-        let pace = Pace { speed: 2.0, cancelled: Arc::default() };
+        let pace = Pace { speed: 2.0, ..Pace::full_speed() };
         let mut pacer = Pacer::new(&pace).unwrap();
         assert_eq!(pacer.wait(5_000_000), None, "the first line is due at once");
         let left = pacer.wait(5_000_000 + 4_000_000_000).unwrap();
@@ -127,9 +130,18 @@ mod tests {
     }
 
     #[test]
+    fn what_arrived_before_now_goes_out_at_once() {
+        let mut pacer = Pacer::new(&Pace::real_time(5_000_000)).unwrap();
+        assert_eq!(pacer.wait(1_000_000), None);
+        assert_eq!(pacer.wait(5_000_000), None);
+        let left = pacer.wait(1_005_000_000).unwrap();
+        assert!(left <= Duration::from_secs(1000) && left > Duration::from_secs(900), "{left:?}");
+    }
+
+    #[test]
     fn a_senseless_speed_is_refused() {
         for speed in [0.0, -1.0, f64::NAN] {
-            let refused = Pacer::new(&Pace { speed, cancelled: Arc::default() }).err().unwrap().to_string();
+            let refused = Pacer::new(&Pace { speed, ..Pace::full_speed() }).err().unwrap().to_string();
             assert!(refused.contains("give a number above 0, or infinity"), "{refused}");
         }
     }
