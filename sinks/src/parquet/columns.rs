@@ -74,6 +74,30 @@ pub(super) struct Columns {
 const ROW_BYTES: usize = 96;
 
 impl Columns {
+    /// No rows, with room for those of `other` and some more: one row group is about as large as the next, and growing
+    /// would copy each of them, into fresh memory.
+    pub fn with_room_of(other: &Columns) -> Self {
+        let more = |length: usize| length + length / 8;
+        let rows = more(other.rows());
+        let texts = |of: &StringBuilder| StringBuilder::with_capacity(rows, more(of.values_slice().len()));
+        Columns {
+            timestamps: Vec::with_capacity(rows),
+            levels: Vec::with_capacity(rows),
+            services: Vec::with_capacity(rows),
+            service_names: StringBuilder::new(),
+            service_numbers: HashMap::default(),
+            hosts: texts(&other.hosts),
+            messages: texts(&other.messages),
+            message_chars: Vec::with_capacity(rows),
+            metadata: texts(&other.metadata),
+            request_ids: texts(&other.request_ids),
+            user_ids: texts(&other.user_ids),
+            durations: Vec::with_capacity(rows),
+            offsets: Vec::with_capacity(rows),
+            shapes: Vec::with_capacity(rows),
+        }
+    }
+
     pub fn push(&mut self, log: &LogRef<'_>) {
         let known = log.metadata.map(metadata::known).unwrap_or_default();
         let service = self.service(log.service);
@@ -106,7 +130,7 @@ impl Columns {
         self.offsets.len()
     }
 
-    /// Memory that the rows take, bytes. (Buffers grow by doubling; what is reserved beyond is not touched.)
+    /// Memory that the rows take, bytes. (What is reserved beyond is not touched.)
     pub fn bytes(&self) -> usize {
         let texts = [&self.hosts, &self.messages, &self.metadata, &self.request_ids, &self.user_ids];
         let texts = texts.map(|text| text.values_slice().len());

@@ -225,7 +225,9 @@ impl DayFile {
         if self.waiting.rows() == 0 {
             return Ok(());
         }
-        let (waiting, source) = (std::mem::take(&mut self.waiting), self.source.clone());
+        let source = self.source.clone();
+        let next = Columns::with_room_of(&self.waiting);
+        let waiting = std::mem::replace(&mut self.waiting, next);
         self.open(spool)?.row_group(waiting, &source)?;
         Ok(())
     }
