@@ -56,6 +56,7 @@ const PROOFS: &[(&str, &str, Proof)] = &[
         Test("tests/lanes.rs", "a_sink_at_a_hundredth_of_its_speed"),
     ),
     ("docs/BENCHMARKS.md", "Parquet", ByHand),
+    ("docs/BENCHMARKS.md", "Recovery: killed again and again", Test("tests/recovery.rs", "survives_kills")),
     ("docs/DEPLOY.md", "Docker Compose", Owed("Docker")),
     ("docs/DEPLOY.md", "Without Docker", Test("tests/walks.rs", "the_walk_without_docker")),
     ("docs/DEPLOY.md", "systemd", Owed("a machine that systemd started")),
@@ -97,7 +98,7 @@ fn is_commands(block: &Block) -> bool {
         ["smartlog", "make", "docker", "curl", "redis-cli", "cargo", "kubectl", "aws", "systemctl"];
     let begins = |line: &str| {
         let word = line.trim_start_matches("$ ").split(' ').next().unwrap_or_default();
-        programs.contains(&word)
+        programs.contains(&word) || word.starts_with("SMARTLOG_")
     };
     let typed = ["sh", "text", "", INDENTED].contains(&block.language.as_str());
     ["sh", "sql"].contains(&block.language.as_str()) || typed && block.text.lines().any(begins)
@@ -199,7 +200,7 @@ fn of_the_reader(word: &str, folder: &Path) -> String {
 fn asks(arguments: &[String]) -> Option<&'static str> {
     let is_name =
         |word: &String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with("--");
-    let grouped = ["sinks", "models", "export", "train", "patterns", "analyze", "replay", "backtest"];
+    let grouped = ["sinks", "models", "export", "train", "patterns", "analyze", "backtest", "replay"];
     let named = arguments.iter().all(is_name) && arguments.len() <= 2;
     match arguments.first() {
         Some(first) if first == "api" && arguments.len() > 1 => Some("--help"),
