@@ -18,8 +18,6 @@ use std::io::Write;
 pub(super) const ROW_GROUP_ROWS: usize = 131_072;
 /// Rows of a page: small enough that the page index spares reading.
 const PAGE_ROWS: usize = 20_000;
-/// What is given to the writer at a time, bytes.
-const STEP_BYTES: usize = 512 << 10;
 const CREATED_BY: &str = concat!("smartlog version ", env!("CARGO_PKG_VERSION"));
 /// Services of a row group for which the bloom filter is exact enough (1 % false positives).
 const BLOOM_SERVICES: u64 = 4_096;
@@ -59,13 +57,7 @@ impl<W: Write + Send> LogFile<W> {
 
     /// Writes the rows as one row group, sorted.
     pub fn row_group(&mut self, columns: Columns, source: &TopicPartition) -> Result<(), ParquetError> {
-        let (rows, bytes) = (columns.rows(), columns.bytes());
-        let sorted = columns.sorted(source)?;
-        // The writer looks at a page's bytes between these steps alone.
-        let step = (STEP_BYTES / (bytes / rows.max(1)).max(1)).max(1);
-        for first in (0..rows).step_by(step) {
-            self.writer.write(&sorted.slice(first, step.min(rows - first)))?;
-        }
+        self.writer.write(&columns.sorted(source)?)?;
         self.writer.flush()
     }
 
