@@ -88,7 +88,10 @@ fn forward(acceptor: &SslAcceptor, stream: TcpStream, behind: &str) -> io::Resul
     service.set_read_timeout(Some(PATIENCE))?;
     service.write_all(head.as_bytes())?;
     io::copy(&mut client.by_ref().take(length), &mut service)?;
-    let client = client.get_mut();
+    let (client, mut service, mut status) = (client.get_mut(), BufReader::new(service), String::new());
+    service.read_line(&mut status)?;
+    // Not every service says it: a client that is not told keeps the connection, and may ask again just before it ends.
+    write!(client, "{status}connection: close\r\n")?;
     io::copy(&mut service, client)?;
     client.shutdown().map_err(io::Error::other)?;
     Ok(())
