@@ -6,6 +6,7 @@ import { drawDetail, listenToFeedback } from "./detail.js";
 import { chosen, drawEpisodes, emptyWords } from "./episodes.js";
 import { $, SEVERITIES, clockTime, count, element, isOpen, percent, say, span, watchWidths, worst } from "./format.js";
 import { drawLanes, drawLegend } from "./lanes.js";
+import { drawPatterns } from "./patterns.js";
 import { drawServices } from "./services.js";
 
 const STREAM = "the whole stream";
@@ -113,6 +114,7 @@ function drawAll() {
   drawTiles();
   drawHourly();
   drawServices(chooseService);
+  drawPatterns(draw);
   drawDetail();
   drawLink();
   // For those who measure it.

@@ -31,6 +31,7 @@ scenarios!(
     token: Stage::guarded(),
     accessible: Stage::seeded(),
     explained: Stage::seeded(),
+    patterns: Stage::seeded(),
 );
 
 /// Events of the seeded anomalies come before.
@@ -93,6 +94,7 @@ impl Stage {
         bench.seed_hours(30).await;
         bench.seed_logs(400).await;
         bench.seed_anomalies(40).await;
+        bench.seed_patterns(30).await;
         bench
     }
 
@@ -131,6 +133,18 @@ impl Stage {
                         "begin; insert into window_state select (select clock_us from pipeline_state) / {SECOND} + 1, service,
                          abs(random()) % 9, abs(random()) % 2, 80 from (select distinct service from hourly_metrics);
                          update pipeline_state set clock_us = clock_us + {SECOND}, updated_at = {now}; commit"
+                    ))
+                    .await;
+                String::new()
+            }
+            ["pattern"] => {
+                let (first, last) = (CLOCK_US - 5 * MINUTE, CLOCK_US);
+                self.bench_now()
+                    .execute(&format!(
+                        "begin; insert into patterns (shape, template_id, template) values (900, 900, 'No route to host <*>');
+                         insert into pattern_counts (shape, service, first_seen, last_seen, log_count, error_count)
+                         values (900, 'search', {first}, {last}, 12, 12);
+                         update logs set shape = 900 where kafka_offset < 12; commit"
                     ))
                     .await;
                 String::new()

@@ -54,9 +54,6 @@ struct Options {
     /// Run again without each detector, by its switch; otherwise its episodes are left out, which is nearly the same
     #[arg(long)]
     without_each: bool,
-    /// Count incidents that only a detector of new patterns finds
-    #[arg(long)]
-    new_patterns: bool,
     /// Table for people or JSON for programs
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -95,7 +92,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let amount = Amount { set: options.set, quick: options.quick, new_patterns: options.new_patterns };
+    let amount = Amount { set: options.set, quick: options.quick };
     let program = Program { path: smartlog_benches::program::find()?, arguments: options.arguments.clone() };
     let (cases, missing) = corpus::cases(&options.corpus, &amount)?;
     missing.iter().for_each(|what| tell(&format!("detect: {what}")));
@@ -108,7 +105,6 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let report = Report {
         set: options.set,
         quick: options.quick,
-        new_patterns: options.new_patterns,
         missing,
         seconds: began.elapsed().as_secs(),
         evaluator: shared_evaluator::ask(&runs)?,

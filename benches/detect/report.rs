@@ -18,13 +18,12 @@ use std::path::PathBuf;
 pub struct Report {
     pub set: Set,
     pub quick: bool,
-    pub new_patterns: bool,
     /// What could not be judged, and why.
     pub missing: Vec<String>,
     pub seconds: u64,
     pub rows: Vec<Row>,
     /// The shared replay's own evaluator.
-    pub evaluator: Vec<Opinion>,
+    pub evaluator: Option<Opinion>,
     pub kinds: Vec<KindRow>,
     pub verdicts: Vec<Verdict>,
 }
@@ -200,7 +199,7 @@ impl KindRow {
 
 fn opinion_cells(opinion: &Opinion) -> Vec<String> {
     vec![
-        opinion.counted.clone(),
+        "all incidents".into(),
         format!("{}/{}", opinion.found, opinion.incidents),
         opinion.false_episodes.to_string(),
         format!("{:.3}", opinion.precision),

@@ -33,9 +33,10 @@ use smartlog_operators::expected::{Memory, expected};
 use smartlog_operators::feature_rows::feature_rows;
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
+use smartlog_operators::novelty::{self, Novelty};
 use smartlog_operators::outliers::abandoned;
 use smartlog_operators::parse::Parser;
-use smartlog_operators::patterns::{self, Mining, patterns};
+use smartlog_operators::patterns::{self, Learned, Mining, patterns};
 use smartlog_operators::record::{Change, Epoch, Keyed, Tick};
 use smartlog_operators::score::{self, ModelOrder, score};
 use smartlog_operators::stretch::Wants;
@@ -202,11 +203,14 @@ fn made_of<'scope>(
 ) -> StreamVec<'scope, Epoch, Change> {
     let MadeOf { gathered, seeds, said, detected, ticks } = inputs;
     let mining = Mining::new(blueprint.patterns, shapes);
-    let (learned, names) = patterns(gathered.clone(), mining, Arc::clone(&blueprint.meters.patterns));
-    let inputs = breakdown::Inputs { gathered, names: names.broadcast(), seeds: seeds.clone() };
+    let Learned { changes, names, known } =
+        patterns(gathered.clone(), mining, Arc::clone(&blueprint.meters.patterns));
+    let inputs = breakdown::Inputs { gathered, names: names.broadcast(), known, seeds: seeds.clone() };
+    let known = Arc::clone(&blueprint.meters.known);
+    let novelty = Novelty::new(blueprint.settings.clone(), novelty::Limits::default(), known);
     let (limits, fills) = (breakdown::Limits::default(), blueprint.meters.breakdown.clone());
-    let explained = breakdown(inputs, detected, ticks.clone(), limits, fills);
-    expected(explained, said.broadcast(), seeds, ticks, blueprint.memory()).concat(learned)
+    let explained = breakdown(inputs, detected, ticks.clone(), limits, novelty, fills);
+    expected(explained, said.broadcast(), seeds, ticks, blueprint.memory()).concat(changes)
 }
 
 /// How long what people say of episodes is remembered in the dataflow.

@@ -12,10 +12,11 @@
 
 use crate::closed_ticks::ClosedTicks;
 use crate::detector::{Alarm, Detector, Finding};
-use crate::episodes::{Evaluation, reconcile, rule_of};
+use crate::episodes::{Evaluation, forget_settled, reconcile};
 use crate::evidence;
 use crate::flow::{Flow, Others, Who};
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
+use crate::rules;
 use crate::settings;
 use crate::sums::{Diff, Sums, sums};
 use crate::window::{RollingTrace, SecondsTrace, kept_seconds};
@@ -44,7 +45,7 @@ pub struct Settings {
 
 impl Settings {
     /// The settings of each service that has its own.
-    fn of_services(&self) -> BTreeMap<CompactString, Settings> {
+    pub(crate) fn of_services(&self) -> BTreeMap<CompactString, Settings> {
         let of = |detection: &settings::Detection| {
             let (time, detection) = (self.time.clone(), detection.clone());
             Settings { time, detection, services: BTreeMap::new() }
@@ -191,13 +192,7 @@ impl Service {
 
     /// Forgets the episodes that `base` has behind it. One whose calm is not over there may still go on.
     fn forget_settled(&mut self, settings: &Settings) {
-        let (reach, calm) = (self.base.at(), settings.detection.calm);
-        self.published.retain(|episode| match episode.status {
-            Status::Provisional | Status::Open => true,
-            Status::Resolved => episode.ended_at.is_some_and(|ended_at| ended_at + calm > reach),
-            Status::Expired => episode.ended_at > Some(reach),
-            Status::Retracted => episode.key.first_raised_at > reach,
-        });
+        forget_settled(&mut self.published, self.base.at(), settings.detection.calm);
     }
 
     fn next_due(&self, seconds: &[(i64, Sums)], final_through: i64, settings: &Settings) -> i64 {
@@ -233,7 +228,7 @@ impl Service {
 }
 
 /// Up to where `base` may move: late logs do not reach it, and it goes in steps of a minute.
-fn reach(final_through: i64, settings: &Settings) -> i64 {
+pub(crate) fn reach(final_through: i64, settings: &Settings) -> i64 {
     floor_to(final_through - settings.time.max_lateness, MINUTE)
 }
 
@@ -261,7 +256,7 @@ impl Services {
                 }
             }
             // What no rule raised is somebody else's.
-            Keyed::SeedEpisode(episode) if rule_of(episode.key.anomaly_type).is_some() => {
+            Keyed::SeedEpisode(episode) if rules::of(episode.key.anomaly_type).is_some() => {
                 let name = episode.key.service.clone().unwrap_or_else(|| WHOLE_STREAM.clone());
                 let first = episode.key.first_raised_at;
                 let service = self.services.entry(name).or_insert_with(|| Service::new(first));

@@ -12,8 +12,9 @@
 use crate::detector::{Alarm, Finding};
 use crate::explain::text;
 use crate::explain::words::{describe, of_numbers};
+use crate::novelty;
 use crate::peak::Peak;
-use crate::rules::{RULES, Rule, Verdict};
+use crate::rules::{self, RULES, Rule, Verdict};
 use compact_str::CompactString;
 use smartlog_schema::anomaly::{AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Status};
 
@@ -68,6 +69,17 @@ pub fn reconcile(published: &mut Vec<Episode>, evaluation: &Evaluation<'_>) -> V
         }
     }
     changes
+}
+
+/// Forgets the episodes that no late log can change, now that all up to `reach` is behind. One whose calm is not over
+/// there may still go on.
+pub fn forget_settled(published: &mut Vec<Episode>, reach: i64, calm: i64) {
+    published.retain(|episode| match episode.status {
+        Status::Provisional | Status::Open => true,
+        Status::Resolved => episode.ended_at.is_some_and(|ended_at| ended_at + calm > reach),
+        Status::Expired => episode.ended_at > Some(reach),
+        Status::Retracted => episode.key.first_raised_at > reach,
+    });
 }
 
 /// Which published episode each finding is about, and which episodes any is about: of the same type, and either raised
@@ -173,7 +185,7 @@ fn raise(published: &mut Vec<Episode>, alarm: &Alarm, evaluation: &Evaluation<'_
     let again = published.iter().position(|e| e.key == key);
     let episode = Episode {
         status: Status::Provisional,
-        severity: rule.severity,
+        severity: rule.severity_at(value, threshold),
         revision: again.map_or(1, |index| published[index].revision + 1),
         detected_at_us: evaluation.clock_us,
         started_at: at,
@@ -209,7 +221,7 @@ fn published_from(finding: &Finding, evaluation: &Evaluation<'_>) -> Episode {
             (Some(_), true) => Status::Expired,
             (Some(_), false) => Status::Resolved,
         },
-        severity: rule.severity,
+        severity: rule.severity_at(peak.value, threshold),
         revision: 1,
         detected_at_us: evaluation.clock_us,
         started_at,
@@ -232,9 +244,10 @@ fn key(anomaly_type: AnomalyType, first_raised_at: i64, evaluation: &Evaluation<
     EpisodeKey { service: evaluation.service.cloned(), anomaly_type, first_raised_at }
 }
 
-/// The rule that raises episodes of a type; `None`: no rule does.
-pub(crate) fn rule_of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
-    RULES.iter().find(|rule| rule.anomaly_type == anomaly_type)
+/// How episodes of a type are spoken of; `None`: they are not made of findings.
+fn rule_of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
+    let new_pattern = (anomaly_type == AnomalyType::NewPattern).then_some(&novelty::RULE);
+    rules::of(anomaly_type).or(new_pattern)
 }
 
 fn explanation_of(finding: &Finding) -> String {

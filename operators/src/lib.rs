@@ -43,6 +43,7 @@ pub mod features;
 pub mod flow;
 pub mod fold;
 pub mod hourly;
+pub mod novelty;
 pub mod outliers;
 pub mod parse;
 mod partials;

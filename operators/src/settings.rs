@@ -163,6 +163,27 @@ pub struct MultivariateOutlier {
     pub enabled: bool,
 }
 
+/// `new_pattern`: a message of a kind that the service never logged before, at ERROR or above, or in bursts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NewPattern {
+    /// Whether it is looked for at all.
+    pub enabled: bool,
+    /// Seconds from a service's first log during which nothing is new.
+    pub warm_up: i64,
+    /// Fewest errors of one new kind within the window.
+    pub min_errors: i64,
+    /// What is new at any level bursts when it has so many times the logs that the service usually has in a window.
+    pub burst_ratio: f64,
+    /// Fewest logs of a burst within the window.
+    pub min_burst: i64,
+}
+
+impl Default for NewPattern {
+    fn default() -> Self {
+        NewPattern { enabled: true, warm_up: 3600, min_errors: 3, burst_ratio: 2.0, min_burst: 50 }
+    }
+}
+
 /// All of detection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
@@ -171,6 +192,7 @@ pub struct Detection {
     pub log_volume_spike: Volume,
     pub log_volume_drop: Volume,
     pub multivariate_outlier: MultivariateOutlier,
+    pub new_pattern: NewPattern,
     /// A rule that raised more episodes of a service than this within a week asks for more surprise there.
     pub episodes_per_week: f64,
     /// An episode ends when its rule has been calm for this long.
@@ -191,6 +213,7 @@ impl Default for Detection {
             log_volume_spike: Volume::spike(),
             log_volume_drop: Volume::drop(),
             multivariate_outlier: MultivariateOutlier::default(),
+            new_pattern: NewPattern::default(),
             episodes_per_week: 1.0,
             calm: 60,
             hysteresis: 0.8,

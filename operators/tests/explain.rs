@@ -3,9 +3,9 @@
 
 mod oracle;
 
-use oracle::product::{Run, Store};
-use oracle::script::{Input, Log, MIDNIGHT, Random, Step, service_name};
-use oracle::settings::{Settings, defaults, dense};
+use oracle::cut::{Cut, PLAIN, play};
+use oracle::script::{Input, Log, MIDNIGHT, Random, service_name};
+use oracle::settings::{defaults, dense};
 use smartlog_schema::anomaly::{AnomalyType, Episode, EpisodeKey, Status};
 use smartlog_schema::explanation::{
     Explanation, Kind, MAX_CHANGES, MAX_NAME_CHARS, MAX_SAMPLES, MAX_SENTENCES, MAX_SILENT,
@@ -54,51 +54,6 @@ fn input(hosts: usize, traffic: Traffic<'_>) -> Arc<Input> {
         }
     }
     Arc::new(Input { partitions, first_wall_us: MIDNIGHT * MICROS, ..Input::default() })
-}
-
-/// How the logs are cut.
-struct Cut {
-    workers: usize,
-    step_seconds: usize,
-    /// Steps after which it is killed, and started again at once.
-    kills: Vec<usize>,
-}
-
-const PLAIN: Cut = Cut { workers: 1, step_seconds: 1, kills: Vec::new() };
-
-/// The newest form of every episode.
-fn play(input: &Arc<Input>, settings: &Settings, cut: &Cut) -> BTreeMap<EpisodeKey, Episode> {
-    let last =
-        input.partitions.iter().flatten().map(|log| log.second() - MIDNIGHT + 1).max().unwrap_or(1) as usize;
-    let ends = (1..).map(|step| (step * cut.step_seconds).min(last));
-    let ends: Vec<usize> = ends.take(last.div_ceil(cut.step_seconds)).collect();
-    let step = |end: usize| {
-        let until = (MIDNIGHT + end as i64) * MICROS;
-        let next = |logs: &Vec<Log>| logs.partition_point(|log| log.us < until);
-        Step {
-            wall_us: until,
-            next: input.partitions.iter().map(next).collect(),
-            at_end: vec![true; PARTITIONS],
-            ended: vec![end == last; PARTITIONS],
-        }
-    };
-    let steps: Vec<Step> = ends.into_iter().map(step).collect();
-    let mut store = Store::new(PARTITIONS, settings);
-    let mut from = 0;
-    for until in cut.kills.iter().copied().chain([steps.len()]) {
-        let run = Run {
-            input: Arc::clone(input),
-            steps: Arc::new(steps[from..].to_vec()),
-            store: Arc::new(store.clone()),
-            settings: settings.clone(),
-            workers: cut.workers,
-            lead: 0,
-            max_services: 10,
-        };
-        run.go().into_iter().take(until - from).for_each(|closed| store.commit(&closed));
-        from = until;
-    }
-    store.log.into_iter().map(|change| (change.episode.key.clone(), change.episode)).collect()
 }
 
 fn explained(episode: &Episode) -> Explanation {

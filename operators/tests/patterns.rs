@@ -451,7 +451,7 @@ impl Tables {
             template: template.clone(),
             example: example.clone(),
             last_us: 0,
-            services: self.counts.keys().filter(|key| key.0 == shape).map(|key| key.1.clone()).collect(),
+            services: self.counts.keys().filter(|key| key.0 == shape).map(|key| (key.1.clone(), 0)).collect(),
         };
         self.shapes.iter().map(known).collect()
     }

@@ -105,8 +105,8 @@ pub struct KnownShape {
     pub example: String,
     /// Event time of its last log, microseconds.
     pub last_us: i64,
-    /// Services that it is counted for.
-    pub services: Vec<CompactString>,
+    /// Services that it is counted for, and the event time of its first log there, microseconds.
+    pub services: Vec<(CompactString, i64)>,
 }
 
 #[cfg(test)]

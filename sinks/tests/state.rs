@@ -532,7 +532,7 @@ async fn patterns_are_counted_moved_and_forgotten(bench: Bench) {
         template: "<*> 1".into(),
         example: "a 1".into(),
         last_us: 104,
-        services: vec!["x".into(), "y".into()],
+        services: vec![("x".into(), 10), ("y".into(), 50)],
     };
     assert_eq!(known, [wanted]);
     let counts = bench

@@ -66,6 +66,7 @@ static PARTS: LazyLock<Vec<Part>> = LazyLock::new(|| {
         file!("episodes.js", "text/javascript; charset=utf-8"),
         file!("format.js", "text/javascript; charset=utf-8"),
         file!("lanes.js", "text/javascript; charset=utf-8"),
+        file!("patterns.js", "text/javascript; charset=utf-8"),
         file!("rows.js", "text/javascript; charset=utf-8"),
         file!("services.js", "text/javascript; charset=utf-8"),
         file!("uplot.js", "text/javascript; charset=utf-8"),

@@ -172,6 +172,28 @@ const scenarios = {
     await page.locator("#detail button.small", { hasText: "Only server-01" }).waitFor({ state: "detached" });
   },
 
+  // Kinds of messages: what there is most of first, but for what is new; a click shows the lines of one.
+  async patterns() {
+    await ask("pattern");
+    const page = await open("/");
+    await says(page, "#patterns-of", "all services");
+    const first = page.locator("#patterns tr").first();
+    await first.locator(".chip", { hasText: "new" }).waitFor();
+    assert.equal(await first.locator("button").textContent(), "No route to host <*>");
+    const counts = await page.locator("#patterns tr td:nth-child(2)").allTextContents();
+    assert.deepEqual(counts.slice(0, 4), ["12", "58", "56", "54"]);
+    const asked = page.waitForRequest((request) => request.url().includes("/api/v1/logs?") && request.url().includes("template=0000000000000384"));
+    await first.locator("button").click();
+    await asked;
+    await page.waitForFunction(() => document.querySelectorAll("#patterns .lines li").length === 12);
+    await says(page, "#patterns .lines li", "Database TIMEOUT no 11");
+    await first.locator("button").click();
+    await page.locator("#patterns .lines").waitFor({ state: "detached" });
+    await page.locator("#filter").fill("search");
+    await says(page, "#patterns-of", "search");
+    await page.waitForFunction(() => document.querySelectorAll("#patterns tr").length === 1);
+  },
+
   // Nothing serious for axe-core, nothing wider than the window: light and dark, wide and narrow, with and without detail.
   async accessible() {
     for (const colorScheme of ["light", "dark"]) {

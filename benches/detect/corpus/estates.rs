@@ -1,7 +1,7 @@
 //! Estates of our own generator: with incidents of every kind, and quiet weeks.
 
 use super::{
-    Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, TAIL, Writer, without_new_patterns,
+    Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, TAIL, Writer,
 };
 use jiff::{SignedDuration, Timestamp};
 use smartlog_generator::output::{Pace, to_writer};
@@ -18,7 +18,7 @@ const QUIET_RATES: [f64; 3] = [0.5, 4.0, 12.0];
 /// Estates with incidents and disturbances of every kind, drawn from the seed.
 pub fn mixed(amount: &Amount) -> Vec<Case> {
     let seeds = amount.set.seeds(amount.cases(MIXED, 2));
-    seeds.map(|seed| case(Corpus::Mixed, format!("estate-{seed}"), mixed_config(seed), amount)).collect()
+    seeds.map(|seed| case(Corpus::Mixed, format!("estate-{seed}"), mixed_config(seed))).collect()
 }
 
 fn mixed_config(seed: u64) -> GeneratorConfig {
@@ -53,7 +53,7 @@ pub fn quiet(amount: &Amount) -> Vec<Case> {
     };
     let of = |(seed, rate)| {
         let name = format!("quiet-{seed} at {rate}/s");
-        case(Corpus::Quiet, name, config((seed, rate)), amount)
+        case(Corpus::Quiet, name, config((seed, rate)))
     };
     seeds.zip(QUIET_RATES).map(of).collect()
 }
@@ -63,15 +63,12 @@ fn start(after: i64) -> Timestamp {
     Timestamp::from_second(1_740_960_000 + after).expect("2025 is in range")
 }
 
-fn case(corpus: Corpus, name: String, config: GeneratorConfig, amount: &Amount) -> Case {
+fn case(corpus: Corpus, name: String, config: GeneratorConfig) -> Case {
     let size = config.duration.map_or(0.0, |duration| duration.as_secs_f64() * config.rate_per_s) as u64;
-    let amount = *amount;
     let write: Writer = Box::new(move |out: &mut dyn Write| {
         let mut generator = Generator::new(config.clone())?;
         to_writer(&mut generator, out, &Pace::full_speed(), &mut |_| {})?;
-        let mut labels = labels(&generator.labels());
-        without_new_patterns(&mut labels, &amount);
-        Ok(labels)
+        Ok(labels(&generator.labels()))
     });
     Case { corpus, name, size, lines: Lines::Made(write) }
 }

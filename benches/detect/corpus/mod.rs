@@ -35,7 +35,7 @@ pub type Second = i64;
 pub enum Set {
     /// Seeds 1001, 1002, …: look at them as often as you like.
     Tune,
-    /// Seeds 2201, 2202, …: measured with a configuration that is settled.
+    /// Seeds 2301, 2302, …: measured with a configuration that is settled.
     HeldOut,
     /// Seeds 3001, 3002, …: the few that `make test` asks.
     Short,
@@ -46,7 +46,7 @@ impl Set {
     pub fn seeds(self, count: u64) -> impl Iterator<Item = u64> {
         let first = match self {
             Set::Tune => 1001,
-            Set::HeldOut => 2201,
+            Set::HeldOut => 2301,
             Set::Short => 3001,
         };
         first..first + count
@@ -133,8 +133,6 @@ pub struct Amount {
     pub set: Set,
     /// A smoke test of the harness: few and short cases.
     pub quick: bool,
-    /// Whether incidents that only a detector of new patterns can find count.
-    pub new_patterns: bool,
 }
 
 impl Amount {
@@ -154,7 +152,7 @@ pub fn cases(wanted: &[Corpus], amount: &Amount) -> anyhow::Result<(Vec<Case>, V
     }
     if let Some(maker) = &maker {
         if wants(Corpus::Shared) {
-            cases.push(maker.shared(amount)?);
+            cases.push(maker.shared()?);
         }
         if wants(Corpus::Mixed) {
             cases.extend(maker.others(amount)?);
@@ -170,23 +168,6 @@ pub fn cases(wanted: &[Corpus], amount: &Amount) -> anyhow::Result<(Vec<Case>, V
         cases.extend(series::cases(amount));
     }
     Ok((cases, missing))
-}
-
-/// What is done with incidents that only a detector of new patterns finds: left out means that alarms about them count
-/// for nothing.
-fn without_new_patterns(labels: &mut Labels, amount: &Amount) {
-    if amount.new_patterns {
-        return;
-    }
-    let (left_out, kept): (Vec<Incident>, Vec<Incident>) = std::mem::take(&mut labels.incidents)
-        .into_iter()
-        .partition(|incident| incident.kind == "new_pattern");
-    labels.incidents = kept;
-    labels.excused.extend(left_out.into_iter().map(|Incident { service, start, end, .. }| Excused {
-        service,
-        start,
-        end,
-    }));
 }
 
 /// Whether writing stopped because the reader has gone: its own words say why.

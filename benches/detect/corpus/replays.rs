@@ -4,7 +4,7 @@
 //! not part of it. What they make is kept in the build folder, by the specification and the maker that it came from.
 
 use super::{
-    Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, Second, TAIL, without_new_patterns,
+    Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, Second, TAIL,
 };
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
@@ -77,8 +77,8 @@ impl Maker {
     }
 
     /// The shared replay.
-    pub fn shared(&self, amount: &Amount) -> anyhow::Result<Case> {
-        case(Corpus::Shared, "shared replay".into(), &self.folder, amount)
+    pub fn shared(&self) -> anyhow::Result<Case> {
+        case(Corpus::Shared, "shared replay".into(), &self.folder)
     }
 
     /// Replays of other specifications, made where they are not kept from before.
@@ -86,7 +86,7 @@ impl Maker {
         let seeds: Vec<u64> = amount.set.seeds(amount.cases(OTHERS, 3)).collect();
         let folders = crate::parallel(&seeds, |seed| self.make(*seed));
         let named = seeds.iter().zip(folders);
-        named.map(|(seed, folder)| case(Corpus::Mixed, format!("replay-{seed}"), &folder?, amount)).collect()
+        named.map(|(seed, folder)| case(Corpus::Mixed, format!("replay-{seed}"), &folder?)).collect()
     }
 
     fn make(&self, seed: u64) -> anyhow::Result<PathBuf> {
@@ -121,15 +121,14 @@ fn crc(texts: &[&str]) -> u32 {
     crc.sum()
 }
 
-fn case(corpus: Corpus, name: String, folder: &Path, amount: &Amount) -> anyhow::Result<Case> {
+fn case(corpus: Corpus, name: String, folder: &Path) -> anyhow::Result<Case> {
     let lines = ["replay.ndjson.gz", "replay.ndjson"].map(|file| folder.join(file));
     let lines = lines.into_iter().find(|file| file.exists());
     let lines = lines.with_context(|| format!("{} holds no replay.ndjson.gz", folder.display()))?;
     let file = folder.join("labels.json");
     let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let document: Document = serde_json::from_str(&text).with_context(|| file.display().to_string())?;
-    let mut labels = document.labels();
-    without_new_patterns(&mut labels, amount);
+    let labels = document.labels();
     Ok(Case { corpus, name, size: document.facts.lines, lines: Lines::File(lines, labels) })
 }
 

@@ -449,6 +449,7 @@ fn detection(detection: &Detection, refusals: &mut Refusals) {
             ("detection.max_episode", *max_episode),
             ("detection.retire_after", *retire_after),
             ("detection.baseline.lag", lag),
+            ("detection.new_pattern.warm_up", detection.new_pattern.warm_up),
         ],
         refusals,
     );
@@ -529,9 +530,17 @@ fn rules(detection: &Detection, refusals: &mut Refusals) {
     ] {
         at_least_zero(key, value, refusals);
     }
-    let least = errors.min_errors;
-    let message = format_args!("{least}; must be 1 at least");
-    require(refusals, least >= 1, "detection.error_rate_spike.min_errors", message);
+    let new = &detection.new_pattern;
+    for (key, least) in [
+        ("detection.error_rate_spike.min_errors", errors.min_errors),
+        ("detection.new_pattern.min_errors", new.min_errors),
+        ("detection.new_pattern.min_burst", new.min_burst),
+    ] {
+        require(refusals, least >= 1, key, format_args!("{least}; must be 1 at least"));
+    }
+    let ratio = new.burst_ratio;
+    let message = format_args!("{ratio}; must be more than 1");
+    require(refusals, above(ratio), "detection.new_pattern.burst_ratio", message);
 }
 
 fn redis(config: &Config, refusals: &mut Refusals) {

@@ -24,6 +24,7 @@ use smartlog_operators::patterns;
 use smartlog_operators::top_services::Board;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// Bounds of how long a tick may take, seconds: a tick is a tenth of a second by default.
 const TICKS_S: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -42,6 +43,8 @@ pub struct Meters {
     pub episodes: episodes::Episodes,
     /// What is counted by host and by shape.
     pub breakdown: Fills,
+    /// Shapes that services are known to have logged.
+    pub known: Arc<AtomicUsize>,
     /// How many patterns there are.
     pub patterns: Arc<patterns::Size>,
 }
@@ -55,6 +58,7 @@ impl Meters {
             services: Board::new(services),
             episodes: episodes::Episodes::default(),
             breakdown: Fills::default(),
+            known: Arc::default(),
             patterns: Arc::default(),
         }
     }

@@ -11,6 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
 use smartlog_operators::breakdown::Fill as Counted;
+use smartlog_operators::novelty;
 use smartlog_operators::sums::Sums;
 use smartlog_schema::dead_letter::Reason;
 use smartlog_schema::position::TopicPartition;
@@ -142,6 +143,16 @@ impl Pipeline {
         page.gauge("pattern_shapes", "Shapes of messages that they are made of", size(&patterns.shapes))?;
         page.gauge("patterns_limit", "Patterns that may be; more are other", size(&patterns.limit))?;
         self.breakdown(page)?;
+        page.gauge(
+            "known_shapes",
+            "Shapes of messages that services are known to have logged",
+            size(&self.gauges.meters.known),
+        )?;
+        page.gauge(
+            "known_limit_shapes",
+            "As many as a worker knows; services with further ones are not judged by new patterns",
+            novelty::Limits::default().shapes as f64,
+        )?;
         page.gauge(
             "pending_commit_bytes",
             "Closed epochs not committed yet",

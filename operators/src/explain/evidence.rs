@@ -3,11 +3,13 @@
 use super::compare::{Counted, Gone, Measure, Presence, Tallies, changes, silent};
 use super::spans::{Spans, minutes};
 use crate::breakdown::{Breakdown, Cited, Counts, Parts};
+use crate::patterns::PatternId;
 use jiff::Timestamp;
 use smartlog_schema::explanation::{
     Change, Explanation, Kind, MAX_CHANGES, MAX_NAME_CHARS, MAX_SAMPLES, MAX_SENTENCES, MAX_SILENT,
     MAX_TEMPLATE_CHARS, Sample, Silent, Span, cut, significant,
 };
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -33,15 +35,23 @@ impl<'a> Scene<'a> {
         Scene { breakdown, service, spans, measure, before, after }
     }
 
-    /// Puts what the logs say into `explanation`.
-    pub fn describe(&self, explanation: &mut Explanation) {
-        let [services, hosts, templates] =
+    /// Puts what the logs say into `explanation`; `news`: shapes that are new, and the reason for it.
+    pub fn describe(&self, explanation: &mut Explanation, news: &[u64]) {
+        let [services, hosts, mut templates] =
             [Kind::Service, Kind::Host, Kind::Template].map(|kind| self.changes(kind));
         let gone = [Kind::Service, Kind::Host, Kind::Partition, Kind::Template]
             .map(|kind| (kind, self.silent(kind)));
         let mut summary = std::mem::take(&mut explanation.summary);
         summary.truncate(1);
-        let changed = [(Kind::Service, &services), (Kind::Host, &hosts), (Kind::Template, &templates)];
+        let news = self.news(news);
+        let is_about_news = !news.is_empty();
+        summary.extend(news_sentence(&news));
+        templates.retain(|change| news.iter().all(|new| new.id != change.id));
+        templates.splice(0..0, news);
+        templates.truncate(MAX_CHANGES);
+        let no_templates = Vec::new();
+        let of_templates = if is_about_news { &no_templates } else { &templates };
+        let changed = [(Kind::Service, &services), (Kind::Host, &hosts), (Kind::Template, of_templates)];
         let counted = explanation.counted.as_str();
         summary
             .extend(changed.into_iter().filter_map(|(kind, changes)| share_sentence(kind, changes, counted)));
@@ -95,6 +105,31 @@ impl<'a> Scene<'a> {
         }
         changes.iter_mut().for_each(|change| change.name = cut(&change.name, most_chars(kind)));
         changes
+    }
+
+    /// The templates of shapes that are new, those with the most logs first: of the errors, where there are any.
+    fn news(&self, shapes: &[u64]) -> Vec<Change> {
+        let mut news: BTreeMap<PatternId, (&str, Counts)> = BTreeMap::new();
+        for shape in shapes {
+            let Some(counts) = self.after.shapes.get(shape) else { continue };
+            let Some((id, text)) = self.breakdown.pattern_of(*shape) else { continue };
+            news.entry(id).or_insert((text, Counts::default())).1 += *counts;
+        }
+        if news.values().any(|(_, counts)| counts.errors > 0) {
+            news.retain(|_, (_, counts)| counts.errors > 0);
+        }
+        let mut news: Vec<_> = news.into_iter().collect();
+        news.sort_by_key(|(id, (_, counts))| (Reverse(counts.logs), *id));
+        let total = self.after.seen.total.logs.max(1) as f64;
+        let change = |(id, (text, counts)): (PatternId, (&str, Counts))| Change {
+            name: cut(text, MAX_TEMPLATE_CHARS),
+            id: Some(id.to_string()),
+            before: 0.0,
+            after: counts.logs as f64 / minutes(&self.spans.after),
+            share_before: 0.0,
+            share_after: counts.logs as f64 / total,
+        };
+        news.into_iter().take(MAX_CHANGES).map(change).collect()
     }
 
     fn template_id(&self, text: &str) -> Option<String> {
@@ -165,6 +200,13 @@ fn named(kind: Kind, gone: Vec<Gone>) -> impl Iterator<Item = Silent> {
     gone.into_iter().take(MAX_CHANGES).filter_map(move |Gone { name, before, since }| {
         Some(Silent { kind, name, before, since: Timestamp::from_second(since).ok()? })
     })
+}
+
+/// "new: “No route to host <*>”, 2.2 logs/min, and 1 more".
+fn news_sentence(news: &[Change]) -> Option<String> {
+    let first = news.first()?;
+    let more = if news.len() > 1 { format!(", and {} more", news.len() - 1) } else { String::new() };
+    Some(format!("new: {}, {} logs/min{more}", called(Kind::Template, &first.name), significant(first.after)))
 }
 
 /// "host web-3: 92 % of the errors, 10 % before".

@@ -17,7 +17,7 @@ pub mod words;
 
 use crate::breakdown::Breakdown;
 use crate::record::WHOLE_STREAM;
-use crate::rules::{RULES, Side};
+use crate::rules::{self, Side};
 use evidence::Scene;
 use smartlog_schema::anomaly::{Episode, EpisodeKey};
 use smartlog_schema::explanation::{Explanation, Span, VERSION};
@@ -53,10 +53,10 @@ impl Explainer {
         self.said.insert(episode.key.clone(), Said::of(episode, read(&episode.explanation)));
     }
 
-    /// Says why, in `episode`.
-    pub fn explain(&mut self, episode: &mut Episode, breakdown: &Breakdown) {
+    /// Says why, in `episode`. `news`: the shapes that it is about, where they are new.
+    pub fn explain(&mut self, episode: &mut Episode, breakdown: &Breakdown, news: &[u64]) {
         let mut explanation = read(&episode.explanation);
-        let is_seen = look(episode, &mut explanation, breakdown);
+        let is_seen = look(episode, &mut explanation, breakdown, news);
         if let Some(Said { explanation: before, .. }) = self.said.remove(&episode.key) {
             keep_model_shares(&mut explanation, &before);
             if !is_seen {
@@ -74,9 +74,9 @@ impl Explainer {
 }
 
 /// Whether the minutes around the worst window are there to be looked at; if so, what they say is in `explanation`.
-fn look(episode: &Episode, explanation: &mut Explanation, breakdown: &Breakdown) -> bool {
+fn look(episode: &Episode, explanation: &mut Explanation, breakdown: &Breakdown, news: &[u64]) -> bool {
     let service = episode.key.service.as_ref().unwrap_or(&WHOLE_STREAM);
-    let rule = RULES.iter().find(|rule| rule.anomaly_type == episode.key.anomaly_type);
+    let rule = rules::of(episode.key.anomaly_type);
     let window = match &explanation.window {
         Some(Span { from, to }) => from.as_second()..to.as_second(),
         None => episode.started_at - WINDOW_SECONDS..episode.started_at,
@@ -87,7 +87,7 @@ fn look(episode: &Episode, explanation: &mut Explanation, breakdown: &Breakdown)
         return false;
     }
     let counts_errors = explanation.counted == words::ERRORS;
-    Scene::new(breakdown, service, spans, counts_errors).describe(explanation);
+    Scene::new(breakdown, service, spans, counts_errors).describe(explanation, news);
     true
 }
 

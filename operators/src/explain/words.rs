@@ -39,7 +39,8 @@ pub fn of_numbers(rule: &Rule, verdict: &Verdict, peak: &Peak) -> Explanation {
         actual: peak.value * scale,
         ratio: (baseline > 0.0).then_some(peak.value / baseline),
         window: span(&(peak.end - peak.seconds..peak.end)),
-        features: features(peak),
+        // Sums tell nothing of patterns.
+        features: if rule.anomaly_type == AnomalyType::NewPattern { Vec::new() } else { features(peak) },
         counted: counted(rule.anomaly_type).to_owned(),
         ..Explanation::default()
     }

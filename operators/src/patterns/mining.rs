@@ -14,11 +14,13 @@ use super::shape::{MAX_BYTES, Shape};
 use super::stats::Stats;
 use super::template::PatternId;
 use crate::breakdown::{Gathered, Tally};
+use crate::novelty::FirstSeen;
 use crate::record::OVERFLOW;
 use compact_str::CompactString;
 use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use smartlog_schema::pattern::{KnownShape, OTHER_SHAPE, PatternChanges, PatternCount, PatternShape};
+use smartlog_schema::window::{MICROS, MINUTE};
 use std::collections::BTreeMap;
 
 /// Rows of counts for each shape that may be, on average; beyond them the services of a shape are counted together.
@@ -54,6 +56,8 @@ pub struct Mining {
     texts: HashMap<PatternId, Box<str>>,
     /// Shapes and services (hashed) that have a row of counts.
     counted: HashSet<(u64, u64)>,
+    /// What was stored of when services logged shapes first, until it is told.
+    first_seen: Vec<FirstSeen>,
     scratch: Shape,
 }
 
@@ -69,9 +73,21 @@ impl Mining {
             mining.miner.add(shape, &mining.scratch, &known.example, &stats);
             mining.stored.insert(shape, PatternId(known.template_id.cast_unsigned()));
             mining.texts.insert(PatternId(known.template_id.cast_unsigned()), known.template.into());
-            mining.counted.extend(known.services.iter().map(|service| (shape, crate::flow::hash(service))));
+            for (service, first_us) in known.services {
+                mining.counted.insert((shape, crate::flow::hash(&service)));
+                let minute = first_us.div_euclid(MINUTE * MICROS) * MINUTE;
+                mining.first_seen.push(FirstSeen { service, shape, minute });
+            }
         }
         mining
+    }
+
+    /// What was stored of when services logged shapes first, the first time that it is asked for.
+    ///
+    /// Nothing where services were counted together: then nobody knows which of them logged what, and each warms up again.
+    pub fn first_seen(&mut self) -> Vec<FirstSeen> {
+        let known = std::mem::take(&mut self.first_seen);
+        if known.iter().any(|known| known.service == OVERFLOW) { Vec::new() } else { known }
     }
 
     /// The pattern of every shape.

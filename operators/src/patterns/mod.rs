@@ -32,7 +32,7 @@ mod words;
 
 pub use miner::{Miner, Move, Pattern, Settings};
 pub use mining::{Mining, Named, exemplar};
-pub use operator::{Size, patterns};
+pub use operator::{Learned, Size, patterns};
 pub use shape::{Kind, Shape, Token, WILDCARD};
 pub use shaper::Shaper;
 pub use stats::Stats;

@@ -3,6 +3,7 @@
 use super::mining::{Mining, Named};
 use crate::breakdown::Gathered;
 use crate::closed_epochs::ClosedEpochs;
+use crate::novelty::FirstSeen;
 use crate::record::{Change, Epoch, WHOLE_STREAM};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,14 +26,22 @@ pub struct Size {
 /// What one epoch brings, with the right to tell names of it.
 type Pending = (Option<Capability<Epoch>>, Vec<Gathered>);
 
+/// What comes of mining.
+pub struct Learned<'scope> {
+    /// What the store must remember.
+    pub changes: StreamVec<'scope, Epoch, Change>,
+    /// Which pattern each shape belongs to, for all workers: to be broadcast.
+    pub names: StreamVec<'scope, Epoch, Named>,
+    /// What was stored of when services logged shapes first, told once.
+    pub known: StreamVec<'scope, Epoch, FirstSeen>,
+}
+
 /// Learns the patterns of what all workers gather. `mining`: used on worker 0, with what is stored.
-///
-/// Returns what the store must remember, and which pattern each shape belongs to (for all workers: to be broadcast).
 pub fn patterns<'scope>(
     gathered: StreamVec<'scope, Epoch, Gathered>,
     mut mining: Mining,
     size: Arc<Size>,
-) -> (StreamVec<'scope, Epoch, Change>, StreamVec<'scope, Epoch, Named>) {
+) -> Learned<'scope> {
     size.limit.store(mining.limit(), Ordering::Relaxed);
     // The whole stream's logs are those of its services.
     let of_services = gathered.flat_map(|gathered| {
@@ -42,16 +51,19 @@ pub fn patterns<'scope>(
     let mut gathered = builder.new_input(of_services, Exchange::new(|_: &Gathered| 0));
     let (changes_out, changes) = builder.new_output();
     let (names_out, names) = builder.new_output();
+    let (known_out, known) = builder.new_output();
     let mut changes_out = OutputBuilder::from(changes_out);
+    let mut known_out = OutputBuilder::from(known_out);
     let mut names_out = OutputBuilder::from(names_out);
     builder.build(move |mut capabilities| {
         // What is stored is told at once.
-        let mut begin = capabilities.pop();
+        let mut begin = Some((capabilities.pop(), capabilities.pop()));
         drop(capabilities);
         let mut waiting = ClosedEpochs::<Pending>::new();
         move |frontiers| {
-            if let Some(begin) = begin.take() {
-                names_out.activate().session(&begin).give_iterator(mining.names());
+            if let Some((Some(known_cap), Some(names_cap))) = begin.take() {
+                names_out.activate().session(&names_cap).give_iterator(mining.names());
+                known_out.activate().session(&known_cap).give_iterator(mining.first_seen().into_iter());
             }
             gathered.for_each(|cap, data| {
                 waiting.gather(cap.retain_least(0), |(names_cap, gathered)| {
@@ -72,5 +84,5 @@ pub fn patterns<'scope>(
             }
         }
     });
-    (changes, names)
+    Learned { changes, names, known }
 }

@@ -10,7 +10,7 @@ use smartlog_schema::anomaly::{AnomalyType, Severity};
 
 pub const RULE: Rule = Rule {
     anomaly_type: AnomalyType::ErrorRateSpike,
-    severity: Severity::High,
+    severity: |_| Severity::High,
     side: Side::Above,
     measure: Measure { name: "Error rate", unit: "%", scale: 100.0 },
     is_enabled: |settings| settings.error_rate_spike.enabled,

@@ -10,7 +10,7 @@ use smartlog_schema::anomaly::{AnomalyType, Severity};
 
 pub const RULE: Rule = Rule {
     anomaly_type: AnomalyType::LogVolumeDrop,
-    severity: Severity::Medium,
+    severity: |_| Severity::Medium,
     side: Side::Below,
     measure: LOGS_PER_MINUTE,
     is_enabled: |settings| settings.log_volume_drop.enabled,

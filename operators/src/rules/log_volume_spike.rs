@@ -7,7 +7,7 @@ use smartlog_schema::anomaly::{AnomalyType, Severity};
 
 pub const RULE: Rule = Rule {
     anomaly_type: AnomalyType::LogVolumeSpike,
-    severity: Severity::Medium,
+    severity: |_| Severity::Medium,
     side: Side::Above,
     measure: LOGS_PER_MINUTE,
     is_enabled: |settings| settings.log_volume_spike.enabled,

@@ -127,7 +127,8 @@ pub struct Verdict {
 /// One rule.
 pub struct Rule {
     pub anomaly_type: AnomalyType,
-    pub severity: Severity,
+    /// Of an episode whose worst value is so many times its threshold.
+    pub severity: fn(f64) -> Severity,
     pub side: Side,
     /// How a value reads: what it is called, its unit, and the factor to show it in that unit.
     pub measure: Measure,
@@ -147,10 +148,20 @@ pub struct Measure {
 /// Every rule. The position of a rule is stored with the detector's state: append, never reorder.
 pub const RULES: &[Rule] = &[error_rate_spike::RULE, log_volume_spike::RULE, log_volume_drop::RULE];
 
+/// The rule of [`RULES`] that raises episodes of a type; `None`: none of them does.
+pub fn of(anomaly_type: AnomalyType) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.anomaly_type == anomaly_type)
+}
+
 impl Rule {
     /// What is beyond its threshold, that eased by `ease`; `None` when nothing is, or the rule is switched off.
     pub fn verdict(&self, view: &View<'_>, ease: f64) -> Option<Verdict> {
         if (self.is_enabled)(view.settings) { (self.judge)(view, ease) } else { None }
+    }
+
+    /// How severe an episode is whose worst value is `worst`.
+    pub fn severity_at(&self, worst: f64, threshold: f64) -> Severity {
+        (self.severity)(if threshold > 0.0 { worst / threshold } else { 1.0 })
     }
 
     /// The more extreme of two values.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its share")]
 
+pub mod cut;
 pub mod life;
 pub mod naive;
 pub mod product;

@@ -12,8 +12,9 @@ use smartlog_operators::detect::{self, detect};
 use smartlog_operators::feature_rows::{FeatureRow, feature_rows};
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
+use smartlog_operators::novelty::Novelty;
 use smartlog_operators::parse::{FieldMapping, Limits, Parser};
-use smartlog_operators::patterns::{Mining, patterns};
+use smartlog_operators::patterns::{Learned, Mining, patterns};
 use smartlog_operators::record::{
     self, Change, Epoch, Keyed, Partial, Partition, Record, Records, Report, Tick, WHOLE_STREAM,
 };
@@ -170,15 +171,17 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let trained_on = feature_rows(seconds.clone(), ticks.clone(), max_lateness).map(Out::TrainedOn);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection, services };
-        let detected = detect(seconds, rolling, ticks.clone(), seeds.clone(), flow.broadcast(), settings);
+        let detected =
+            detect(seconds, rolling, ticks.clone(), seeds.clone(), flow.broadcast(), settings.clone());
         let mining =
             Mining::new(Default::default(), if first { run.store.known_shapes() } else { Vec::new() });
-        let (learned, names) = patterns(gathered.clone(), mining, Arc::default());
+        let Learned { changes: learned, names, known } = patterns(gathered.clone(), mining, Arc::default());
         let detected = breakdown(
-            breakdown::Inputs { gathered, names: names.broadcast(), seeds },
+            breakdown::Inputs { gathered, names: names.broadcast(), known, seeds },
             detected,
             ticks.clone(),
             breakdown::Limits::default(),
+            Novelty::new(settings, Default::default(), Arc::default()),
             breakdown::Fills::default(),
         );
 
@@ -425,7 +428,7 @@ impl Store {
                 template: template.clone(),
                 example: example.clone(),
                 last_us: rows().map(|(_, counts)| counts.3).max().unwrap_or(0),
-                services: rows().map(|((_, service), _)| service.clone()).collect(),
+                services: rows().map(|((_, service), counts)| (service.clone(), counts.2)).collect(),
             }
         };
         self.shapes.iter().map(known).collect()

@@ -2,7 +2,7 @@
 
 use compact_str::CompactString;
 use smartlog_operators::settings::{
-    Baseline, Detection, ErrorRateSpike, MultivariateOutlier, Test, Time, Volume,
+    Baseline, Detection, ErrorRateSpike, MultivariateOutlier, NewPattern, Test, Time, Volume,
 };
 use std::collections::BTreeMap;
 
@@ -57,6 +57,7 @@ pub fn dense() -> Settings {
                 min_logs: 4.0,
             },
             multivariate_outlier: MultivariateOutlier::default(),
+            new_pattern: NewPattern { enabled: false, ..NewPattern::default() },
             episodes_per_week: 2.0,
             calm: 60,
             hysteresis: 0.8,

@@ -124,17 +124,18 @@ impl<'a> PatternColumns<'a> {
 /// Every shape that is remembered.
 pub(super) async fn read_shapes(client: &Client) -> Result<Vec<KnownShape>, Error> {
     let sql = "SELECT p.shape, p.template_id, p.template, p.example, max(c.last_seen),
-                      coalesce(array_agg(c.service ORDER BY c.service COLLATE \"C\") FILTER (WHERE c.service IS NOT NULL), '{}')
+                      coalesce(array_agg(c.service ORDER BY c.service COLLATE \"C\") FILTER (WHERE c.service IS NOT NULL), '{}'),
+                      coalesce(array_agg(c.first_seen ORDER BY c.service COLLATE \"C\") FILTER (WHERE c.service IS NOT NULL), '{}')
                FROM patterns AS p LEFT JOIN pattern_counts AS c ON c.shape = p.shape GROUP BY p.shape ORDER BY p.shape";
     let read = |row: &Row| {
-        let services: Vec<&str> = row.get(5);
+        let (services, first): (Vec<&str>, Vec<Micros>) = (row.get(5), row.get(6));
         KnownShape {
             shape: row.get(0),
             template_id: row.get(1),
             template: row.get(2),
             example: row.get(3),
             last_us: row.get::<_, Option<Micros>>(4).map_or(0, |at| at.0),
-            services: services.into_iter().map(Into::into).collect(),
+            services: services.into_iter().map(Into::into).zip(first.into_iter().map(|at| at.0)).collect(),
         }
     };
     Ok(client.query(sql, &[]).await?.iter().map(read).collect())

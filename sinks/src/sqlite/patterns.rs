@@ -55,18 +55,18 @@ fn forget(transaction: &Transaction<'_>, forgotten: &[(i64, i64)]) -> rusqlite::
 pub(super) fn read_shapes(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<KnownShape>> {
     let mut statement = transaction.prepare(
         "SELECT p.shape, p.template_id, p.template, p.example, coalesce(max(c.last_seen), 0),
-                json_group_array(c.service ORDER BY c.service) FILTER (WHERE c.service IS NOT NULL)
+                json_group_array(json_array(c.service, c.first_seen) ORDER BY c.service) FILTER (WHERE c.service IS NOT NULL)
          FROM patterns AS p LEFT JOIN pattern_counts AS c ON c.shape = p.shape GROUP BY p.shape ORDER BY p.shape",
     )?;
     let read = |row: &Row<'_>| {
-        let services: Vec<String> = serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default();
+        let services: Vec<(String, i64)> = serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default();
         Ok(KnownShape {
             shape: row.get(0)?,
             template_id: row.get(1)?,
             template: row.get(2)?,
             example: row.get(3)?,
             last_us: row.get(4)?,
-            services: services.into_iter().map(CompactString::from).collect(),
+            services: services.into_iter().map(|(name, first_us)| (name.into(), first_us)).collect(),
         })
     };
     statement.query_map([], read)?.collect()

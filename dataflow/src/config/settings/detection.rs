@@ -21,6 +21,8 @@ pub struct Detection {
     pub log_volume_drop: LogVolumeDrop,
     /// Several metrics at once that a model finds strange.
     pub multivariate_outlier: MultivariateOutlier,
+    /// Messages of a kind that a service never logged before.
+    pub new_pattern: NewPattern,
     /// Rules of single services where they differ: `SERVICE.RULE.KEY`, such as `"payments.log_volume_spike.window.ratio" = 4`.
     ///
     /// What is not named is as for every other service.
@@ -61,6 +63,7 @@ impl Default for Detection {
             log_volume_spike: LogVolumeSpike::default(),
             log_volume_drop: LogVolumeDrop::default(),
             multivariate_outlier: MultivariateOutlier::default(),
+            new_pattern: NewPattern::default(),
             services: BTreeMap::new(),
             calendar: None,
             baseline: Baseline::default(),
@@ -82,6 +85,7 @@ impl Detection {
             log_volume_spike: self.log_volume_spike.settings(),
             log_volume_drop: self.log_volume_drop.settings(),
             multivariate_outlier: self.multivariate_outlier.settings(),
+            new_pattern: self.new_pattern.settings(),
             episodes_per_week: self.episodes_per_week,
             calm: whole_seconds(self.calm),
             hysteresis: self.hysteresis,
@@ -92,7 +96,7 @@ impl Detection {
 }
 
 /// The rules that a service may have of its own.
-const RULES: [&str; 3] = ["error_rate_spike", "log_volume_spike", "log_volume_drop"];
+const RULES: [&str; 4] = ["error_rate_spike", "log_volume_spike", "log_volume_drop", "new_pattern"];
 
 impl Detection {
     /// The settings of each service that differs; an error names the entry and what is wrong with it.
@@ -278,6 +282,41 @@ pub struct MultivariateOutlier {
 impl MultivariateOutlier {
     fn settings(&self) -> settings::MultivariateOutlier {
         settings::MultivariateOutlier { enabled: self.enabled }
+    }
+}
+
+/// Messages of a kind that a service never logged before, as errors or in bursts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewPattern {
+    /// Whether it is looked for at all; an episode that is open when it is switched off ends. Needs `patterns.enabled`.
+    pub enabled: bool,
+    /// From a service's first log on, what it logs for the first time is nothing new for this long.
+    ///
+    /// Too short, and what a service says every few hours is new.
+    #[serde(with = "HumanDuration")]
+    pub warm_up: Duration,
+    /// Fewest errors of one new kind within the 5-minute window.
+    pub min_errors: i64,
+    /// Of no errors so many times the logs that the service had in the windows before are a burst.
+    ///
+    /// A new version says the same in other words, about as often: that is below 2.
+    pub burst_ratio: f64,
+    /// Fewest logs of a burst within the window.
+    pub min_burst: i64,
+}
+
+impl Default for NewPattern {
+    fn default() -> Self {
+        let settings::NewPattern { enabled, warm_up, min_errors, burst_ratio, min_burst } = Default::default();
+        NewPattern { enabled, warm_up: seconds(warm_up), min_errors, burst_ratio, min_burst }
+    }
+}
+
+impl NewPattern {
+    fn settings(&self) -> settings::NewPattern {
+        let NewPattern { enabled, warm_up, min_errors, burst_ratio, min_burst } = *self;
+        settings::NewPattern { enabled, warm_up: whole_seconds(warm_up), min_errors, burst_ratio, min_burst }
     }
 }
 
