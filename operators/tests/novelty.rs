@@ -79,7 +79,8 @@ fn usual(services: usize, seconds: i64) -> Vec<Line> {
 }
 
 fn new_patterns(episodes: &BTreeMap<EpisodeKey, Episode>) -> Vec<&Episode> {
-    let standing = |e: &&Episode| e.key.anomaly_type == AnomalyType::NewPattern && e.status != Status::Retracted;
+    let standing =
+        |e: &&Episode| e.key.anomaly_type == AnomalyType::NewPattern && e.status != Status::Retracted;
     episodes.values().filter(standing).collect()
 }
 
@@ -111,7 +112,9 @@ fn a_new_error_is_told_once_and_which_it_is() {
         at += 30;
     }
     // It comes back, and is not new any more.
-    lines.extend((3_600..3_700).step_by(10).map(|at| line(at, 1, true, "No route to host 10.0.0.9 from gateway")));
+    lines.extend(
+        (3_600..3_700).step_by(10).map(|at| line(at, 1, true, "No route to host 10.0.0.9 from gateway")),
+    );
     lines.sort();
     let episodes = play(&input(&lines, &mut Random(1), 0), &settings(), &PLAIN);
     let found = new_patterns(&episodes);
@@ -142,7 +145,9 @@ fn a_new_version_alarms_nobody_and_a_flood_of_something_new_does() {
         lines.push(line(at, 0, false, &format!("{} handled: status 200, took {at} us", word(at % 40))));
     }
     // Ten times as much as is usual of what nobody has seen.
-    lines.extend((3_000..3_300).flat_map(|at| (0..10).map(move |_| line(at, 1, false, "cache refilled from scratch"))));
+    lines.extend(
+        (3_000..3_300).flat_map(|at| (0..10).map(move |_| line(at, 1, false, "cache refilled from scratch"))),
+    );
     lines.sort();
     let episodes = play(&input(&lines, &mut Random(1), 0), &settings(), &PLAIN);
     let found = new_patterns(&episodes);
@@ -184,7 +189,12 @@ fn adventurous(random: &mut Random) -> Vec<Line> {
         let count = if error { random.within(1, 30) } else { random.within(0, 2_000) };
         for _ in 0..count {
             let at = (begin + random.within(0, length)).min(5_399);
-            lines.push(line(at, service, error, &format!("{} broke at {}", word(kind), random.within(0, 90))));
+            lines.push(line(
+                at,
+                service,
+                error,
+                &format!("{} broke at {}", word(kind), random.within(0, 90)),
+            ));
         }
     }
     lines.sort();
@@ -230,7 +240,8 @@ fn naive(lines: &[Line], settings: &NewPattern) -> Vec<(i64, Option<i64>)> {
         worst.map(|worst| worst.2)
     };
     let last = lines.iter().map(|line| line.second).max().unwrap_or(0);
-    let (mut found, mut open): (Vec<(i64, Option<i64>)>, Option<(i64, f64, Option<i64>)>) = Default::default();
+    let (mut found, mut open): (Vec<(i64, Option<i64>)>, Option<(i64, f64, Option<i64>)>) =
+        Default::default();
     for end in (born + 60..last / 60 * 60 + 61).step_by(60) {
         open = match open {
             None => begins(end).map(|threshold| (end, threshold, None)),
@@ -261,7 +272,8 @@ fn ticks_workers_restarts_and_lateness_change_nothing_and_a_naive_program_agrees
         let wanted = told(&play(&input(&lines, &mut random, 0), &settings, &PLAIN));
         let mut by_hand = Vec::new();
         for service in 0..3 {
-            let of_service: Vec<Line> = lines.iter().filter(|line| line.service == service).cloned().collect();
+            let of_service: Vec<Line> =
+                lines.iter().filter(|line| line.service == service).cloned().collect();
             let found = naive(&of_service, &settings.detection.new_pattern);
             by_hand.extend(found.into_iter().map(|(began, ended)| {
                 (service_name(service), began + MIDNIGHT, ended.map(|ended| ended + MIDNIGHT))
@@ -281,7 +293,10 @@ fn ticks_workers_restarts_and_lateness_change_nothing_and_a_naive_program_agrees
             let cut = Cut { workers, step_seconds, kills };
             let found = told(&play(&input(&lines, &mut random, late), &settings, &cut));
             let Cut { kills, .. } = cut;
-            assert_eq!(found, wanted, "seed {seed}: {workers} workers, steps of {step_seconds} s, {late} s late, killed after {kills:?}");
+            assert_eq!(
+                found, wanted,
+                "seed {seed}: {workers} workers, steps of {step_seconds} s, {late} s late, killed after {kills:?}"
+            );
         }
     }
     assert!(all >= 10, "{all} episodes say little");

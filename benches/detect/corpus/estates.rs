@@ -1,8 +1,6 @@
 //! Estates of our own generator: with incidents of every kind, and quiet weeks.
 
-use super::{
-    Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, TAIL, Writer,
-};
+use super::{Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, TAIL, Writer};
 use jiff::{SignedDuration, Timestamp};
 use smartlog_generator::output::{Pace, to_writer};
 use smartlog_generator::{Generator, GeneratorConfig, IncidentPlan, Label, Services};

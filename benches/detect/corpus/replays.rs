@@ -3,9 +3,7 @@
 //! The replay, its maker and its evaluator lie beside the checkout (`../shared`, or where SMARTLOG_SHARED says); they are
 //! not part of it. What they make is kept in the build folder, by the specification and the maker that it came from.
 
-use super::{
-    Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, Second, TAIL,
-};
+use super::{Amount, Case, Corpus, Excused, GRACE, Incident, Labels, Lines, Second, TAIL};
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use rand::Rng as _;

@@ -146,7 +146,8 @@ impl Novelty {
     pub fn look(&mut self, breakdown: &Breakdown, tick: &Tick) -> Vec<EpisodeChange> {
         let mut changes = Vec::new();
         let final_through = tick.final_through();
-        let through = if tick.ended { ceil_to(final_through, MINUTE) } else { floor_to(final_through, MINUTE) };
+        let through =
+            if tick.ended { ceil_to(final_through, MINUTE) } else { floor_to(final_through, MINUTE) };
         let touched = std::mem::take(&mut self.touched);
         let resumed = tick.resumed_from.map_or(self.settled, |second| reach(second, &self.settings));
         let settled = resumed.max(self.settled);

@@ -1,6 +1,5 @@
 //! Patterns in SQLite.
 
-use compact_str::CompactString;
 use rusqlite::{Row, Transaction, params};
 use smartlog_schema::pattern::{KnownShape, PatternChanges};
 
@@ -59,7 +58,8 @@ pub(super) fn read_shapes(transaction: &Transaction<'_>) -> rusqlite::Result<Vec
          FROM patterns AS p LEFT JOIN pattern_counts AS c ON c.shape = p.shape GROUP BY p.shape ORDER BY p.shape",
     )?;
     let read = |row: &Row<'_>| {
-        let services: Vec<(String, i64)> = serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default();
+        let services: Vec<(String, i64)> =
+            serde_json::from_str(row.get_ref(5)?.as_str()?).unwrap_or_default();
         Ok(KnownShape {
             shape: row.get(0)?,
             template_id: row.get(1)?,

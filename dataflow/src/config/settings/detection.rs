@@ -308,7 +308,8 @@ pub struct NewPattern {
 
 impl Default for NewPattern {
     fn default() -> Self {
-        let settings::NewPattern { enabled, warm_up, min_errors, burst_ratio, min_burst } = Default::default();
+        let settings::NewPattern { enabled, warm_up, min_errors, burst_ratio, min_burst } =
+            Default::default();
         NewPattern { enabled, warm_up: seconds(warm_up), min_errors, burst_ratio, min_burst }
     }
 }
