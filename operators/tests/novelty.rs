@@ -240,8 +240,9 @@ fn naive(lines: &[Line], settings: &NewPattern) -> Vec<(i64, Option<i64>)> {
         worst.map(|worst| worst.2)
     };
     let last = lines.iter().map(|line| line.second).max().unwrap_or(0);
-    let (mut found, mut open): (Vec<(i64, Option<i64>)>, Option<(i64, f64, Option<i64>)>) =
-        Default::default();
+    let mut found = Vec::new();
+    // Where it began, its threshold, since when it is calm.
+    let mut open: Option<(i64, f64, Option<i64>)> = None;
     for end in (born + 60..last / 60 * 60 + 61).step_by(60) {
         open = match open {
             None => begins(end).map(|threshold| (end, threshold, None)),
