@@ -95,7 +95,8 @@ fn told(episodes: &BTreeMap<EpisodeKey, Episode>) -> Vec<Told> {
     let told = |e: &Episode| {
         let service = e.key.service.as_ref().expect("of a service").to_string();
         let numbers = (e.metric_value.to_bits(), e.threshold.to_bits(), e.peak_value.to_bits());
-        let said = explained(e).summary.join("; ");
+        // What follows are texts of templates, which may still generalise.
+        let said = explained(e).summary[0].clone();
         (service, e.started_at, e.ended_at, e.status, e.severity, numbers.0, numbers.1, numbers.2, said)
     };
     let mut told: Vec<Told> = new_patterns(episodes).into_iter().map(told).collect();

@@ -15,7 +15,7 @@ use oracle::life;
 use oracle::naive::{self, Count, Kind, Seconds, State};
 use oracle::product::{Closed, Run, Store};
 use oracle::script::{Input, Random, Shape, host_name, input, message, service_name};
-use oracle::settings::{Settings, defaults, dense};
+use oracle::settings::{Settings, dense, rules_alone};
 use proptest::prelude::*;
 use smartlog_operators::breakdown::{KEPT, Parts};
 use smartlog_operators::feature_rows::FeatureRow;
@@ -478,7 +478,7 @@ proptest! {
     fn whatever_the_ticks_workers_and_restarts_with_default_settings(
         shape in shapes(600), workers in workers()
     ) {
-        check(&shape, &defaults(), &workers);
+        check(&shape, &rules_alone(), &workers);
     }
 }
 
@@ -498,7 +498,7 @@ fn the_end_of_the_input_is_known_even_if_no_clock_was_before_a_kill() {
         chunk: 60,
     };
     let workers = [1, 4, 4, 1];
-    check(&shape, &defaults(), &workers);
-    let input = Arc::new(input(&shape, &defaults()));
-    check_clock(&input, &tell(&input, &defaults(), &workers, shape.seed ^ 0x5eed), true);
+    check(&shape, &rules_alone(), &workers);
+    let input = Arc::new(input(&shape, &rules_alone()));
+    check_clock(&input, &tell(&input, &rules_alone(), &workers, shape.seed ^ 0x5eed), true);
 }

@@ -19,6 +19,13 @@ pub fn defaults() -> Settings {
     Settings { hop: 10, ..Settings::default() }
 }
 
+/// As shipped, but for what the naive program knows nothing of.
+pub fn rules_alone() -> Settings {
+    let mut settings = defaults();
+    settings.detection.new_pattern.enabled = false;
+    settings
+}
+
 /// Everything sooner and more often.
 pub fn dense() -> Settings {
     Settings {
