@@ -12,7 +12,7 @@ const SETTLING_MS = 10 * 60e3; // what came within a service's first minutes is 
 const LINES = 50;
 const NEVER = -Infinity;
 
-let page = null, of = null, askedAt = NEVER, opened = null, lines = null;
+let page = null, began = 0, turn = 0, drawn = null, of = null, askedAt = NEVER, opened = null, lines = null;
 let looks = []; // what was counted when, the newest last: [{ at, counts: Map(id → logs) }]
 const rows = new Map();
 
@@ -23,7 +23,8 @@ async function look(service) {
   if (service) asked.set("service", service);
   const found = await read(`/api/v1/patterns?${asked}`);
   if (of !== service) return;
-  page = found;
+  [page, turn] = [found, turn + 1];
+  began = Math.min(...found.patterns.map((pattern) => time(pattern.first_seen)));
   const at = nowMs();
   looks.push({ at, counts: new Map(found.patterns.map((pattern) => [pattern.id, pattern.log_count])) });
   while (looks.length > 2 && looks[1].at <= at - COMPARED_MS) looks.shift();
@@ -39,7 +40,7 @@ function rates(pattern) {
 }
 
 function isNew(pattern) {
-  const first = time(pattern.first_seen), began = Math.min(...page.patterns.map((other) => time(other.first_seen)));
+  const first = time(pattern.first_seen);
   return first >= nowMs() - RANGES[view.range] && first > began + SETTLING_MS;
 }
 
@@ -51,8 +52,12 @@ function listed() {
 
 export function drawPatterns(redraw) {
   if (!view.loaded) return;
-  const service = subjectName() ?? "";
+  const service = subjectName() || "";
   if (of !== service || (!view.paused && performance.now() - askedAt > GAP_MS)) look(service).then(redraw).catch(() => {});
+  // An update that brings nothing new costs nothing.
+  const key = `${of} ${turn} ${page == null} ${opened} ${lines?.id} ${view.utc} ${view.range}`;
+  if (drawn === key) return;
+  drawn = key;
   say("patterns-of", service || "all services");
   $("patterns-empty").hidden = Boolean(page?.patterns.length);
   say("patterns-empty", page ? "No message has been counted yet." : "Reading…");

@@ -418,11 +418,19 @@ fn settings_of_detection_that_cannot_work_are_refused_with_what_to_do() {
         (
             "[detection.services]\n\"a.spike.ratio\" = 1",
             "`detection.services`: `a.spike.ratio`: expected SERVICE.RULE.KEY, where RULE is error_rate_spike, \
-             log_volume_spike, log_volume_drop",
+             log_volume_spike, log_volume_drop, new_pattern",
         ),
         (
             "[detection.services]\n\"a.error_rate_spike.min_errors\" = \"few\"",
             "`detection.services`: `a.error_rate_spike.min_errors`: expected a number, true or false, found `few`",
+        ),
+        (
+            "[detection.new_pattern]\nburst_ratio = 1",
+            "`detection.new_pattern.burst_ratio`: 1; must be more than 1",
+        ),
+        (
+            "[detection.services]\n\"a.new_pattern.min_errors\" = 0",
+            "`detection.services`: `a.new_pattern.min_errors`: 0; must be 1 at least",
         ),
         ("[detection]\nhysteresis = nan", "`detection.hysteresis`: NaN; must be more than 0 and 1 at most"),
     ]);
