@@ -105,7 +105,7 @@ impl Novelty {
     pub fn restore(&mut self, episode: &Episode) {
         let Some(service) = &episode.key.service else { return };
         if episode.key.anomaly_type == AnomalyType::NewPattern {
-            self.services.entry(service.clone()).or_default().published.push(episode.clone());
+            self.services.entry(service.clone()).or_default().published.push(episode.clone().unexpected());
         }
     }
 
