@@ -89,6 +89,8 @@ fn the_readme_leads_to_a_pipeline_that_survives_its_kill() {
     let running = site.reader.starts(&format!("{told}{run}"));
     let _api = site.reader.starts(&format!("{told}{api}"));
     let generator = site.reader.starts(&format!("{told}{generate}"));
+    let store = &mut site.store;
+    eventually("logs are stored", PATIENCE, || (store.progress("logs") > 0).then_some(()));
     let page = site.reader.follows("echo $SMARTLOG_API_LISTEN");
     let services = format!("http://{}/api/v1/services", page.trim());
     eventually("the API tells of services", PATIENCE, || {
