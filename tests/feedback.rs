@@ -80,6 +80,7 @@ fn what_is_expected_goes_and_comes_back(kind: Kind) {
     let begin = (now_us() / MINUTE_US - 70) * MINUTE_US;
     send(&mut scene, begin, 0..36, 26..29);
     let mut program = scene.start(&["--workers", "2"]);
+    scene.settle();
     let found = wait_for(&mut scene, "the incident is over", all("resolved"));
     let first = found[0].0;
     let (_api, url) = api(&scene.store);
@@ -144,6 +145,7 @@ fn known_events_explain_what_happens_meanwhile(kind: Kind) {
     let begin = (now_us() / MINUTE_US - 60) * MINUTE_US;
     send(&mut scene, begin, 0..36, 26..29);
     let mut program = scene.start(&[]);
+    scene.settle();
     wait_for(&mut scene, "the incident is over", all("resolved"));
     let (_api, url) = api(&scene.store);
     let time = |minute: i64| rfc3339(begin + minute * MINUTE_US);
