@@ -56,7 +56,7 @@ async fn anomalies_have_the_asked_for_shape(bench: Bench) {
             "severity": "low", "description": "it's number 1", "metric_value": 0.15, "threshold": 0.05,
             "model_version": "1.2.0", "status": "provisional", "revision": 1, "baseline": 0.012, "peak_value": 0.21,
             "score": 0.7, "started_at": "2026-01-15T10:30:00Z", "last_seen": "2026-01-15T10:30:00Z",
-            "ended_at": null, "updated_at": null, "feedback": null
+            "ended_at": null, "updated_at": null, "feedback": null, "expected": false
         })
     );
     server.end().await;
