@@ -318,7 +318,7 @@ pub enum ReplayFrom {
 pub struct BacktestArgs {
     #[command(flatten)]
     pub history: HistoryArgs,
-    /// File like smartlog.toml whose [detection] and [time] are tried [default: those in force]
+    /// File like smartlog.toml whose `detection` and `time` are tried [default: those in force]
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
     /// Score with this model, an alias or a version's number, and let its scores raise episodes
