@@ -10,6 +10,7 @@ const GAP_MS = 15_000; // between two looks
 const COMPARED_MS = 5 * 60e3; // "now" is the last minutes that were looked at
 const SETTLING_MS = 10 * 60e3; // what came within a service's first minutes is not marked as new
 const LINES = 50;
+const LOOK_BACK_MS = 3600e3; // lines are looked for from so long before the newest one on
 const NEVER = -Infinity;
 
 let page = null, began = 0, turn = 0, drawn = null, of = null, askedAt = NEVER, opened = null, lines = null;
@@ -110,7 +111,8 @@ function open(id, redraw) {
   [opened, lines] = [opened === id ? null : id, null];
   redraw();
   if (!opened) return;
-  const asked = new URLSearchParams({ template: id, sort: "-timestamp", per_page: LINES });
+  const last = time(page.patterns.find((pattern) => pattern.id === id).last_seen);
+  const asked = new URLSearchParams({ template: id, sort: "-timestamp", per_page: LINES, since: new Date(last - LOOK_BACK_MS).toISOString() });
   if (of) asked.set("service", of);
   const keep = (found) => { if (opened === id) { lines = { id, ...found }; redraw(); } };
   read(`/api/v1/logs?${asked}`).then(keep).catch((refused) => keep({ logs: [], refused: refused.message }));

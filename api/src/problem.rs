@@ -67,6 +67,12 @@ impl Problem {
         problem
     }
 
+    /// `parameter` is well formed, and does not go with what it is about.
+    pub fn conflict(parameter: &str, detail: impl Into<String>) -> Self {
+        let kind = "urn:smartlog:problem:conflicting-parameter";
+        Self::new(kind, StatusCode::CONFLICT, "Parameter in conflict", detail).about(parameter)
+    }
+
     /// A parameter that the route does not have.
     pub fn unknown(parameter: &str, route: &str, allowed: &[&str]) -> Self {
         let known = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };

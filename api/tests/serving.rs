@@ -220,7 +220,7 @@ async fn other_origins_may_read_when_configured() {
     assert_eq!(ask("https://evil.example.org").await.header("access-control-allow-origin"), "");
     let preflight = [("origin", "https://ops.example.org"), ("access-control-request-method", "GET")];
     let reply = server.send("OPTIONS", "/api/v1/anomalies", &preflight, Bytes::new()).await;
-    assert_eq!((reply.status, reply.header("access-control-allow-methods")), (200, "GET,HEAD,POST"));
+    assert_eq!((reply.status, reply.header("access-control-allow-methods")), (200, "GET,HEAD,POST,DELETE"));
     server.end().await;
     let plain = sqlite_server().await;
     let reply =
@@ -479,6 +479,8 @@ async fn documented_examples_have_the_keys_of_real_answers() {
     server.bench.seed_models().await;
     let said = "{\"verdict\":\"confirmed\"}";
     assert_eq!(server.post("/api/v1/anomalies/1/feedback", &[], said).await.status, 200);
+    let event = "{\"name\":\"a\",\"services\":[\"b\"],\"when\":{\"weekdays\":[\"sat\"]}}";
+    assert_eq!(server.post("/api/v1/calendar", &[], event).await.status, 200);
     for route in ROUTES.iter().filter(|route| route.method() == "GET") {
         let Some(example) = route.example else { continue };
         let path = route.path.replace("{id}", "1");

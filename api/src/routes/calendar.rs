@@ -43,13 +43,13 @@ pub const ANNOUNCE: Route = Route {
     produces: JSON,
     schema: Some(schema_of::<Event>),
     example: Some(example),
-    also: &[],
+    also: &[(409, "It would be over before it begins")],
     answer: Answer::Told {
         body: schema_of::<Announcement>,
         example: || {
             serde_json::json!({
                 "name": "release 2.4", "services": ["payment-service"],
-                "when": {"since": "2026-01-15T22:00:00Z", "until": "2026-01-15T23:00:00Z"}
+                "when": {"since": "2026-01-15T22:00:00Z", "until": "2026-01-15T23:00:00Z", "weekdays": ["thu"]}
             })
         },
         answer: |call| Box::pin(announce(call)),
@@ -97,6 +97,7 @@ struct Announcement {
 
 /// An event of the calendar.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CalendarEvent)]
 struct Event {
     #[schema(example = 7)]
     id: i64,
@@ -127,7 +128,7 @@ struct CalledOff {
 fn example() -> serde_json::Value {
     serde_json::json!({
         "id": 7, "name": "release 2.4", "services": ["payment-service"], "type": null,
-        "when": {"since": "2026-01-15T22:00:00Z", "until": "2026-01-15T23:00:00Z", "hours": null, "weekdays": []},
+        "when": {"since": "2026-01-15T22:00:00Z", "until": "2026-01-15T23:00:00Z", "hours": null, "weekdays": ["thu"]},
         "author": "ops", "created_at": "2026-01-15T10:30:00Z"
     })
 }

@@ -28,7 +28,7 @@ pub const ROUTE: Route = Route {
     produces: JSON,
     schema: Some(schema_of::<Said>),
     example: Some(|| serde_json::json!({"anomaly_id": 1, "feedback": "expected"})),
-    also: &[(404, "No anomaly has this id")],
+    also: &[(404, "No anomaly has this id"), (409, "`when` would be over before it begins")],
     answer: Answer::Told {
         body: schema_of::<Saying>,
         example: || {

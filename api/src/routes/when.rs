@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 /// How long something is expected when nobody says until when: forgotten, it would hide trouble for ever.
 pub const USUAL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// Days that are named at most.
+const MOST_DAYS: usize = 7;
+
 /// Which episodes: by when they started. All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,13 +52,17 @@ impl When {
     /// Begin and end, epoch seconds: from `first` on where no begin is given.
     ///
     /// # Errors
-    /// An end that does not lie after the begin.
+    /// More days than a week has, and an end that does not lie after the begin.
     pub fn interval(&self, first: Timestamp) -> Result<(i64, i64), Problem> {
+        if self.weekdays.len() > MOST_DAYS {
+            let detail = format!("weekdays must be at most {MOST_DAYS}, found {}", self.weekdays.len());
+            return Err(Problem::unprocessable("when", detail));
+        }
         let since = self.since.unwrap_or(first);
         let until = self.until.unwrap_or_else(|| since.saturating_add(USUAL).unwrap_or(Timestamp::MAX));
         if until <= since {
             let detail = format!("until must be later than since, found {until}, which is not after {since}");
-            return Err(Problem::unprocessable("when", detail));
+            return Err(Problem::conflict("when", detail));
         }
         Ok((since.as_second(), until.as_second()))
     }

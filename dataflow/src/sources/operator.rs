@@ -61,7 +61,12 @@ pub fn source<'scope>(
     builder.build_reschedule(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| source.is_some());
         move |frontiers| {
-            let (Some(cap), Some(source)) = (&mut capability, &mut source) else { return false };
+            let (Some(cap), Some(source)) = (&mut capability, &mut source) else {
+                // What is assigned after the end is taken all the same: a dataflow does not end while something is on
+                // its way.
+                assignments.for_each(|_, data| data.clear());
+                return false;
+            };
             let mut fresh = Vec::new();
             assignments.for_each(|at, data| {
                 // What was ordered in an epoch happens in it or later: seeds and plan come first.
@@ -142,5 +147,80 @@ impl Source {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Waker;
+    use super::*;
+    use smartlog_operators::record::{Partition, Records};
+    use smartlog_schema::position::TopicPartition;
+    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
+    use std::time::Duration;
+    use timely::dataflow::InputHandleVec;
+    use timely::dataflow::operators::Probe as _;
+
+    /// Nothing to read.
+    struct Nothing;
+
+    impl Reader for Nothing {
+        fn assign(&mut self, _: &[Assignment]) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn poll(&mut self, _: usize) -> anyhow::Result<Option<Rc<dyn Records>>> {
+            Ok(None)
+        }
+
+        fn partitions(&mut self) -> Vec<Partition> {
+            Vec::new()
+        }
+
+        fn pause(&mut self, _: &[u32]) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn resume(&mut self, _: &[u32]) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn stopped() -> Pace {
+        Pace {
+            tick: Duration::from_millis(1),
+            waiting_bytes: Arc::new(AtomicUsize::new(0)),
+            max_waiting_bytes: 1,
+            stop: Arc::new(AtomicBool::new(true)),
+            clock_us: Arc::new(AtomicI64::new(0)),
+            board: Arc::default(),
+        }
+    }
+
+    fn assert_ends(reader: fn(Waker) -> anyhow::Result<Box<dyn Reader>>) {
+        timely::execute_directly(move |worker| {
+            let mut orders = InputHandleVec::new();
+            let probe = worker.dataflow(|scope| {
+                let assignments = orders.to_stream(scope);
+                source(assignments, reader, stopped(), LiveTimes::default(), |_| {}).probe().0
+            });
+            for _ in 0..10 {
+                worker.step();
+            }
+            let source = TopicPartition::new("a", 0);
+            orders.send(Assignment { source, start: 0, end: None, attached: 0, time_us: None, clock_us: 0 });
+            orders.close();
+            for _ in 0..100 {
+                worker.step();
+            }
+            assert!(probe.done());
+            assert!(!worker.has_dataflows(), "something is on its way for ever");
+        });
+    }
+
+    #[test]
+    fn what_is_assigned_after_the_end_does_not_keep_the_dataflow() {
+        assert_ends(|_| Ok(Box::new(Nothing)));
+        assert_ends(|_| anyhow::bail!("no reader"));
     }
 }
