@@ -123,6 +123,8 @@ fn what_is_expected_goes_and_comes_back(kind: Kind) {
     let heard = "select feedback_seq - (select max(seq) from feedback) from pipeline_state";
     assert_eq!(scene.store.number(heard), 0, "the position is committed with what it changed");
 
+    // Before it listens to signals, one ends it as a kill does.
+    program.wait_for_words("reading ", PATIENCE);
     program.terminate();
     program.succeed(STOP);
     judge(&mut scene.store, &scene.topic, |_| {});
@@ -175,6 +177,7 @@ fn known_events_explain_what_happens_meanwhile(kind: Kind) {
         let path = file.to_str().expect("a temporary path is UTF-8");
         let mut program = scene.start(&["--detection-calendar", path]);
         wait_for(&mut scene, "the file is heard", all(status));
+        program.wait_for_words("reading ", PATIENCE);
         program.terminate();
         program.succeed(STOP);
     }

@@ -140,8 +140,10 @@ fn what_scores_decided_is_decided_again_with_the_model_of_that_time() {
     let (brokers, topic, url) = (scene.kafka.address(), scene.topic.name.clone(), scene.store.url.clone());
     let folder = scene.store.folder().join("models");
     let models = ["--models-folder", folder.to_str().expect("a temporary path is UTF-8")];
-    let train = ["train", "--from", "kafka", "--brokers", &brokers, "--topic", &topic, "--alias", "champion"];
-    assert!(run_to_end(&[&train[..], &models].concat(), PATIENCE).0.success());
+    let train = ["train", "--from", "kafka", "--brokers", &brokers, "--topic", &topic];
+    let as_champion = ["--alias", "champion", "--models-min-windows", "100"];
+    let (status, _, said) = run_to_end(&[&train[..], &as_champion, &models].concat(), LONG);
+    assert!(status.success(), "{said}");
     send(&mut scene, begin, 28..40);
     let scored = ["--until-end", "--models-enabled", "--detection-multivariate-outlier-enabled"];
     scene.start(&[&scored[..], &models].concat()).succeed(PATIENCE);
