@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::AnomalyType;
 use smartlog_schema::feedback::{Applies, MOST_IN_FORCE};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, SchemaType, Type};
 
 const PATH: &str = "/api/v1/calendar";
 
@@ -85,14 +86,26 @@ struct Announcement {
     name: String,
     /// Of these services; absent: of all of them and the whole stream
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 100)]
+    #[schema(schema_with = named_services)]
     services: Option<Vec<CompactString>>,
     /// Of this type alone
     #[serde(default, rename = "type")]
     #[schema(value_type = Option<super::feedback::Type>)]
     anomaly_type: Option<AnomalyType>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::when::object")]
     when: When,
+}
+
+fn named_services() -> Array {
+    let name = ObjectBuilder::new().schema_type(Type::String);
+    let name = name.min_length(Some(1)).max_length(Some(MAX_SERVICE_CHARS)).pattern(Some("^[^\\u0000]+$"));
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(name)
+        .min_items(Some(1))
+        .max_items(Some(MAX_SERVICES))
+        .description(Some("Of these services; absent: of all of them and the whole stream"))
+        .build()
 }
 
 /// An event of the calendar.
@@ -160,7 +173,7 @@ fn event(row: &Row) -> Result<Event, StoreError> {
 
 async fn announce(call: Call) -> Result<Response, Problem> {
     let Announcement { name, services, anomaly_type, when } =
-        serde_json::from_slice(&call.body).map_err(|error| {
+        super::when::body(&call.body).map_err(|error| {
             super::feedback::unreadable(&error, "{\"name\": \"release\", \"when\": {\"until\": \"…\"}}")
         })?;
     let is_name =

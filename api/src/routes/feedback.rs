@@ -72,13 +72,13 @@ struct Saying {
     verdict: Verdict,
     /// Why, for those who read it later.
     #[serde(default)]
-    #[schema(max_length = 1000)]
+    #[schema(max_length = 1000, pattern = "^[^\\u0000]*$")]
     note: Option<String>,
     /// Of `expected`: what else is.
     #[serde(default)]
     scope: Reach,
     /// Of `expected`: when. Absent: from this anomaly's start on, for a week.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::when::object")]
     when: When,
 }
 
@@ -107,7 +107,7 @@ struct Said {
 
 async fn take(call: Call) -> Result<Response, Problem> {
     let id = id(call.path.first().map(String::as_str).unwrap_or_default())?;
-    let saying: Saying = serde_json::from_slice(&call.body).map_err(|error| {
+    let saying: Saying = super::when::body(&call.body).map_err(|error| {
         unreadable(
             &error,
             "{\"verdict\": \"expected\", \"note\": \"why\"}, verdict one of expected, confirmed, undo",

@@ -2,12 +2,28 @@
 
 use crate::problem::Problem;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use smartlog_schema::feedback::{Hours, Weekday};
 use utoipa::ToSchema;
 
 /// How long something is expected when nobody says until when: forgotten, it would hide trouble for ever.
 pub const USUAL: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Reads an object, and nothing else: derived readers take lists for objects, too.
+pub fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    let members = Map::deserialize(from)?;
+    serde_json::from_value(Value::Object(members)).map_err(D::Error::custom)
+}
+
+/// Reads a body that is an object, and nothing else.
+pub fn body<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = object(&mut reader)?;
+    reader.end()?;
+    Ok(read)
+}
 
 /// Days that are named at most.
 const MOST_DAYS: usize = 7;

@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Logs {
     pub stretch: Stretch,
     pub missing: Vec<String>,
+    /// What is not there, or never was: no matter where the decision is the same without it.
+    pub doubtful: Option<String>,
 }
 
 /// Those of `seconds` before `offsets` that the store has.
@@ -48,13 +50,14 @@ pub async fn of_store(
         logs.stretch.add(&service, second, sums);
     }
     let (oldest, behind) = reader.kept(offsets).await?;
-    if let Some(oldest) = oldest.filter(|oldest| *oldest > seconds.start.saturating_mul(MICROS)) {
-        logs.missing.push(format!(
+    let start_us = seconds.start.saturating_mul(MICROS);
+    logs.doubtful = oldest.filter(|oldest| *oldest > start_us).map(|oldest| {
+        format!(
             "logs from {} on are needed, and the store begins at {}: what was before is past the retention, or never was",
-            time(seconds.start.saturating_mul(MICROS)),
+            time(start_us),
             time(oldest)
-        ));
-    }
+        )
+    });
     logs.missing.extend(behind.iter().map(|partition| format!("not all logs of {partition} are stored yet")));
     if logs.stretch.logs() == 0 {
         let advice =

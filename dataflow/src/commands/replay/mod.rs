@@ -86,7 +86,7 @@ async fn replay(
     let inputs: Inputs = serde_json::from_str(&evidence.inputs).with_context(|| {
         format!("anomaly {id} was decided by another version, whose inputs this one cannot read")
     })?;
-    let Logs { stretch, mut missing } = match args.from(config) {
+    let Logs { stretch, mut missing, doubtful } = match args.from(config) {
         ReplayFrom::Store => logs::of_store(reader, inputs.stretch(), &evidence.offsets).await?,
         ReplayFrom::Kafka => logs::of_kafka(config, &inputs.stretch(), &evidence.offsets)?,
     };
@@ -97,6 +97,7 @@ async fn replay(
     let again = decided_again(config, &evidence, &inputs, &stretch, &decision, &mut missing)
         .with_context(|| format!("deciding on anomaly {id} again"))?;
     let same = again.as_deref() == Some(evidence.decision.as_str());
+    missing.extend(doubtful.filter(|_| !same));
     let replayed: Value = again.map_or(Ok(Value::Null), |text| serde_json::from_str(&text))?;
     let fields = decision.as_object().into_iter().flatten();
     let differs = fields.filter(|(name, value)| replayed.get(name.as_str()) != Some(value));
