@@ -45,9 +45,17 @@ pub struct When {
     #[schema(value_type = Option<String>, pattern = "^([0-9]|1[0-9]|2[0-3])-([0-9]|1[0-9]|2[0-4])$", example = "22-6")]
     pub hours: Option<Hours>,
     /// On one of these days (UTC); empty: on any
-    #[serde(default)]
+    #[serde(default, deserialize_with = "week")]
     #[schema(value_type = Vec<Day>, max_items = 7, example = json!(["sat", "sun"]))]
     pub weekdays: Vec<Weekday>,
+}
+
+fn week<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Weekday>, D::Error> {
+    let days = Vec::<Weekday>::deserialize(from)?;
+    if days.len() > MOST_DAYS {
+        return Err(D::Error::custom(format!("expected at most {MOST_DAYS} weekdays, found {}", days.len())));
+    }
+    Ok(days)
 }
 
 /// A day of the week, for the documentation.
@@ -68,12 +76,8 @@ impl When {
     /// Begin and end, epoch seconds: from `first` on where no begin is given.
     ///
     /// # Errors
-    /// More days than a week has, and an end that does not lie after the begin.
+    /// An end that does not lie after the begin.
     pub fn interval(&self, first: Timestamp) -> Result<(i64, i64), Problem> {
-        if self.weekdays.len() > MOST_DAYS {
-            let detail = format!("weekdays must be at most {MOST_DAYS}, found {}", self.weekdays.len());
-            return Err(Problem::unprocessable("when", detail));
-        }
         let since = self.since.unwrap_or(first);
         let until = self.until.unwrap_or_else(|| since.saturating_add(USUAL).unwrap_or(Timestamp::MAX));
         if until <= since {
