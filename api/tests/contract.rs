@@ -31,7 +31,7 @@ async fn every_answer_is_as_the_document_says(bench: Bench) {
     let output = block_in_place(|| {
         Command::new(checker.address())
             .args(["run", &format!("http://{}/openapi.json", server.address), "--exclude-path", STREAM])
-            .args(["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-time", "60"])
+            .args(["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-time", "35"])
             .args(["--max-examples", "20", "--continue-on-failure", "--request-timeout", "10", "--no-color"])
             .args(["--header", &format!("Authorization: Bearer {secret}")])
             .current_dir(folder.path())
