@@ -25,7 +25,10 @@ enum Job {
 impl Job {
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Job::Windows => &["--store", "none", "--patterns-enabled=false"],
+            // As many services as are measured get state of their own.
+            Job::Windows => {
+                &["--store", "none", "--patterns-enabled=false", "--engine-max-services", "100000"]
+            }
             Job::All => &["--store", "sqlite:state.db", "--store-raw-logs=false", "--export", "lake"],
         }
     }
