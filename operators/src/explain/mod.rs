@@ -8,7 +8,7 @@
 //!
 //! Only episodes that change are explained, each time anew while the minutes around their worst window are kept, so that
 //! late logs are in it; then what was said last stays. So when the input has ended, what is said depends on the logs
-//! alone, not on ticks, workers or restarts.
+//! alone, not on ticks, workers or restarts; but for templates, which are those that were known when it was looked.
 
 mod compare;
 mod evidence;
