@@ -56,13 +56,15 @@ pub fn agent(patience: Duration) -> Agent {
 pub fn agent_for(url: &str, patience: Duration, authorities: Option<&Path>) -> Result<Agent, Unusable> {
     let config = config(patience).timeout_connect(Some(CONNECT_TIMEOUT.min(patience)));
     let config = match url.starts_with("https://") {
-        true => config.tls_config(tls::config(authorities)?),
+        true => tls::believing(config, authorities)?,
         false => config,
     };
     Ok(config.build().into())
 }
 
-fn config(patience: Duration) -> ConfigBuilder<AgentScope> {
+type Builder = ConfigBuilder<AgentScope>;
+
+fn config(patience: Duration) -> Builder {
     Agent::config_builder()
         .timeout_global(Some(patience))
         .http_status_as_error(false)
@@ -73,7 +75,7 @@ fn config(patience: Duration) -> ConfigBuilder<AgentScope> {
 
 #[cfg(feature = "tls")]
 mod tls {
-    use super::Unusable;
+    use super::{Builder, Unusable};
     use openssl::error::ErrorStack;
     use openssl::x509::X509;
     use std::path::Path;
@@ -83,7 +85,11 @@ mod tls {
         TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build()
     }
 
-    pub fn config(authorities: Option<&Path>) -> Result<TlsConfig, Unusable> {
+    pub fn believing(config: Builder, authorities: Option<&Path>) -> Result<Builder, Unusable> {
+        Ok(config.tls_config(of(authorities)?))
+    }
+
+    fn of(authorities: Option<&Path>) -> Result<TlsConfig, Unusable> {
         let Some(file) = authorities else { return Ok(by_openssl(RootCerts::PlatformVerifier)) };
         let unread = |found: String| Unusable::Authorities { file: file.to_owned(), found };
         let text = std::fs::read(file).map_err(|fault| unread(fault.to_string()))?;
@@ -102,11 +108,10 @@ mod tls {
 
 #[cfg(not(feature = "tls"))]
 mod tls {
-    use super::Unusable;
+    use super::{Builder, Unusable};
     use std::path::Path;
-    use ureq::tls::TlsConfig;
 
-    pub fn config(_: Option<&Path>) -> Result<TlsConfig, Unusable> {
+    pub fn believing(_: Builder, _: Option<&Path>) -> Result<Builder, Unusable> {
         Err(Unusable::WithoutTls)
     }
 }
