@@ -137,14 +137,13 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
         let assignments = know_clock(assignments.broadcast(), Rc::clone(&clock_us));
         let input = source(assignments, reader, pace.clone(), live, fail("reading"));
         let Folded { partials, reports, gathered, logs } = fold(input, context);
-        if let Some(wants) = wants {
-            logs_to(logs, share.logs, wants, Arc::clone(&blueprint.watermark_us));
-        }
-
         let reports = reports.broadcast();
         let ticks = clock(reports.clone(), plans.broadcast(), settings.time.clone());
         let ticks =
             remember_clock(ticks, clock_us, Arc::clone(&pace.clock_us), Arc::clone(&blueprint.watermark_us));
+        if let Some(wants) = wants {
+            logs_to(logs, ticks.clone(), share.logs, wants, Arc::clone(&blueprint.watermark_us));
+        }
 
         let keyed = partials.map(Keyed::Partial).concat(seeds);
         let retire_after = settings.detection.retire_after + max_lateness + SLOT_AFTERLIFE;

@@ -168,7 +168,7 @@ impl Fold {
         let (scratch, shaper) = (&mut self.scratch, &mut self.shaper);
         let counted = if gathering.keeps {
             let counted = stretch::append(&mut gathering.batch, record, &reading, scratch, shaper);
-            if gathering.batch.bytes() >= MAX_STRETCH_BYTES {
+            if gathering.batch.filled_bytes() >= MAX_STRETCH_BYTES {
                 self.full.push(gathering.cut(before_us));
             }
             counted

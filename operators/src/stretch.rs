@@ -72,9 +72,7 @@ impl Gathering {
 
     /// What was gathered; the next stretch begins where this one ends.
     pub fn cut(&mut self, before_us: i64) -> Stretch {
-        let next = LogBatch::new(self.batch.source.clone(), self.batch.next_offset);
-        let batch = std::mem::replace(&mut self.batch, next);
-        Stretch { slot: self.slot, batch, kept: self.keeps, before_us }
+        Stretch { slot: self.slot, batch: self.batch.cut(), kept: self.keeps, before_us }
     }
 }
 

@@ -68,7 +68,8 @@ impl Follower {
     }
 
     /// Reads what is there now of `wanted`, until `most_bytes` are gathered; what was wanted before and is not any
-    /// more is let go of. Each batch begins at its `from`. `lost`: counts records that Kafka deleted before.
+    /// more is let go of. The batches of a partition follow each other from its `from` on. `lost`: counts records that
+    /// Kafka deleted before.
     pub fn read(
         &mut self,
         wanted: &[Wanted],
@@ -76,7 +77,7 @@ impl Follower {
         lost: &AtomicU64,
     ) -> anyhow::Result<Vec<LogBatch>> {
         self.assign(wanted)?;
-        let mut bytes = 0;
+        let (mut bytes, mut full) = (0, Vec::new());
         while bytes < most_bytes {
             let slots = &self.slots;
             let slot_of = |topic: &str, partition: i32| {
@@ -88,16 +89,18 @@ impl Follower {
             };
             let (records, notices) = self.queue.drain(RECORDS_PER_POLL, slot_of);
             let is_empty = records.is_empty() && notices.is_empty();
-            self.take(&records);
+            self.take(&records, &mut full);
             for notice in notices {
                 self.notice(notice, lost)?;
             }
-            bytes = self.slots.iter().map(|slot| slot.batch.bytes()).sum();
+            let begun = self.slots.iter().map(|slot| slot.batch.filled_bytes());
+            bytes = full.iter().map(LogBatch::bytes).chain(begun).sum();
             if is_empty {
                 break;
             }
         }
-        Ok(self.slots.iter_mut().filter_map(Slot::take).collect())
+        full.extend(self.slots.iter_mut().filter_map(Slot::take));
+        Ok(full)
     }
 
     /// Takes and lets go of partitions, so that exactly `wanted` is read.
@@ -136,7 +139,8 @@ impl Follower {
         Ok(())
     }
 
-    fn take(&mut self, records: &dyn Records) {
+    /// Batches that are as large as a stretch of the pipeline are moved to `full`.
+    fn take(&mut self, records: &dyn Records, full: &mut Vec<LogBatch>) {
         let wall_us = wall_us();
         let (mut slot, mut cut) = (u32::MAX, (i64::MIN, i64::MIN));
         for index in 0..records.len() {
@@ -157,6 +161,9 @@ impl Follower {
             let reading = Reading { parser: &self.parser, wall_us, before_us: cut.0 };
             // What the record became is in the batch, whichever it is.
             let _ = append(&mut state.batch, &record, &reading, &mut self.scratch, &mut self.shaper);
+            if state.batch.filled_bytes() >= MAX_STRETCH_BYTES {
+                full.push(state.batch.cut());
+            }
         }
     }
 
@@ -201,9 +208,7 @@ impl Slot {
 
     /// What was read; the next batch begins where it ends.
     fn take(&mut self) -> Option<LogBatch> {
-        let next = LogBatch::new(self.batch.source.clone(), self.batch.next_offset);
-        let moved = self.batch.next_offset > self.batch.first_offset;
-        moved.then(|| std::mem::replace(&mut self.batch, next))
+        (self.batch.next_offset > self.batch.first_offset).then(|| self.batch.cut())
     }
 }
 

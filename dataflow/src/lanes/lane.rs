@@ -2,7 +2,7 @@
 //! Never waits.
 
 use super::{Front, LaneState, OfWorker};
-use smartlog_operators::record::Epoch;
+use smartlog_operators::record::{Epoch, Tick};
 use smartlog_operators::stretch::{Stretch, Wants};
 use smartlog_schema::commit::RetentionCut;
 use smartlog_schema::log::LogBatch;
@@ -172,9 +172,11 @@ impl Lanes {
     }
 }
 
-/// Sends stretches on their lanes. `watermark_us`: of the dataflow, 0 while unknown.
+/// Sends stretches on their lanes. `watermark_us`: of the dataflow, 0 while unknown; nothing raises it once `ticks` are over,
+/// so lanes end after that, and their sinks know how far all of it goes.
 pub fn logs_to<'scope>(
     stretches: StreamVec<'scope, Epoch, Stretch>,
+    ticks: StreamVec<'scope, Epoch, Tick>,
     logs: OfWorker,
     wants: Wants,
     watermark_us: Arc<AtomicI64>,
@@ -182,15 +184,17 @@ pub fn logs_to<'scope>(
     let OfWorker { lanes, front } = logs;
     let mut builder = OperatorBuilder::new("logs".to_owned(), stretches.scope());
     let mut stretches = builder.new_input(stretches, Pipeline);
+    let mut ticks = builder.new_input(ticks, Pipeline);
     builder.build(move |_| {
         let mut lanes = Lanes { lanes, front, wants, sources: Vec::new() };
         move |frontiers| {
             // What the watermark covers was read before it was known, hence lies in the input by now.
             let covered_us = watermark_us.load(Ordering::Relaxed);
             stretches.for_each(|_, data| data.drain(..).for_each(|stretch| lanes.take(&stretch)));
+            ticks.for_each(|_, _| {});
             lanes.settle();
             lanes.tell(covered_us);
-            if frontiers[0].is_empty() {
+            if frontiers.iter().all(|frontier| frontier.is_empty()) {
                 lanes.lanes.clear();
             }
         }

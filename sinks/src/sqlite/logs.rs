@@ -94,7 +94,7 @@ impl LogSink for SqliteLogs {
             return Ok(());
         }
         let begun = Instant::now();
-        // The thread outlives this call when it is dropped, hence a copy: one memcpy of the text.
+        // The thread outlives this call when it is dropped, hence clones.
         let work = Arc::new((plan, batches.to_vec()));
         let holder = opened.holder;
         let mut attempts = self.patience.attempts();
