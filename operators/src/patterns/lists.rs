@@ -105,7 +105,9 @@ fn is_repeat(shape: &Shape, end: usize, period: usize) -> bool {
 fn comma_list(shape: &Shape, from: usize) -> usize {
     let tokens = shape.tokens();
     let is = |at: usize, word: &[u8]| tokens.get(at).is_some_and(|token| shape.bytes_of(token) == word);
-    if from > 0 && is(from - 1, b",") {
+    // Cheaper than telling whether a word may be a name: one item is no list.
+    let second = from + if quote(shape, from).is_some() { 3 } else { 1 };
+    if !is(second, b",") || from > 0 && is(from - 1, b",") {
         return 0;
     }
     let (mut at, mut items) = (from, 0);
@@ -130,10 +132,7 @@ fn comma_list(shape: &Shape, from: usize) -> usize {
 /// Tokens of one item: a word that may be a name, perhaps in quotes.
 fn item(shape: &Shape, at: usize) -> usize {
     let tokens = shape.tokens();
-    let quote = |at: usize| {
-        tokens.get(at).map(|token| shape.bytes_of(token)).filter(|word| matches!(*word, b"\"" | b"'"))
-    };
-    let opened = quote(at);
+    let opened = quote(shape, at);
     let is_item = tokens.get(at + usize::from(opened.is_some())).is_some_and(|token| match token.kind {
         Kind::Punct => false,
         Kind::Value | Kind::Mixed => true,
@@ -142,9 +141,13 @@ fn item(shape: &Shape, at: usize) -> usize {
     match opened {
         _ if !is_item => 0,
         None => 1,
-        Some(_) if quote(at + 2) == opened => 3,
+        Some(_) if quote(shape, at + 2) == opened => 3,
         Some(_) => 0,
     }
+}
+
+fn quote(shape: &Shape, at: usize) -> Option<&[u8]> {
+    shape.tokens().get(at).map(|token| shape.bytes_of(token)).filter(|word| matches!(*word, b"\"" | b"'"))
 }
 
 /// Length of the run of file names and the like that begins at `from`.
