@@ -84,8 +84,8 @@ fn the_same_history_gives_the_same_model_whatever_the_workers_and_the_way_it_is_
     let one = bench.train(&["--workers", "1"]);
     let two = bench.train(&["--workers", "2"]);
     let other = bench.train(&["--seed", "9"]);
-    assert_eq!(one["digest"], two["digest"]);
-    assert_eq!(one["params"]["rows_digest"], other["params"]["rows_digest"]);
+    assert_eq!(one["digest"], two["digest"], "one worker and two:\n{one}\n{two}");
+    assert_eq!(one["params"]["rows_digest"], other["params"]["rows_digest"], "two seeds:\n{one}\n{other}");
     assert_ne!(one["digest"], other["digest"]);
     // Live first, then from the store that the live run filled: no skew between training and serving.
     let mut store = Store::create(Kind::Sqlite).expect("SQLite needs no service");
@@ -98,12 +98,14 @@ fn the_same_history_gives_the_same_model_whatever_the_workers_and_the_way_it_is_
     )
     .expect("it prints JSON");
     let rows = |told: &serde_json::Value| told["metrics"]["training_samples"].as_f64().expect("a number");
+    eprintln!("{} windows of Kafka, {} of the store", rows(&one), rows(&stored));
     assert!((rows(&stored) - rows(&one)).abs() < 40.0, "{} and {}", rows(&stored), rows(&one));
     let exported: serde_json::Value = serde_json::from_str(
         &bench.run(&["train", "--from", "parquet", "--export", lake, "--format", "json"]),
     )
     .expect("it prints JSON");
-    assert_eq!(exported["digest"], stored["digest"], "the same logs in the same order");
+    let same = "the same logs in the same order";
+    assert_eq!(exported["digest"], stored["digest"], "{same}:\n{exported}\n{stored}");
 }
 
 #[test]
