@@ -30,7 +30,7 @@ from .process import Process, wait_until, working_in
 
 MARKER = "smartlog-services"
 OWNER = "owner"
-READY_SECONDS = 90.0
+READY_SECONDS = 240.0
 STOP_SECONDS = 15.0
 # Below the kernel's ephemeral range: no outgoing connection can take the port of a service while it is down.
 PORT_RANGE = (20_000, 32_000)
