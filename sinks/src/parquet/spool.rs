@@ -26,9 +26,7 @@ impl Spool {
             fs::create_dir_all(&base)?;
             sweep(&base);
             let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&base)?;
-            let lock = File::create(folder.path().join(LOCK))?;
-            lock.lock()?;
-            Ok(Spool { folder, _lock: lock })
+            Ok(Spool { _lock: lock(folder.path())?, folder })
         };
         make()
             .map_err(|error| fault(&base.display().to_string(), "make a folder for files under way", &error))
@@ -38,6 +36,13 @@ impl Spool {
     pub fn file(&self) -> std::io::Result<NamedTempFile> {
         tempfile::Builder::new().permissions(Permissions::from_mode(MODE)).tempfile_in(self.folder.path())
     }
+}
+
+/// The file is locked before it has its name: who sweeps meanwhile takes no folder for left behind.
+fn lock(folder: &Path) -> std::io::Result<File> {
+    let lock = NamedTempFile::new_in(folder)?;
+    lock.as_file().lock()?;
+    Ok(lock.persist(folder.join(LOCK))?)
 }
 
 fn base(config: &ExportConfig) -> PathBuf {
@@ -82,5 +87,20 @@ mod tests {
         assert!(file.path().exists(), "the second start took the first one's file away");
         drop((file, living, other));
         assert_eq!(fs::read_dir(target.path().join("_spool")).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn workers_that_start_together_leave_each_other_alone() {
+        let target = tempfile::tempdir().expect("a folder");
+        let config = ExportConfig::new(target.path().display().to_string());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        Spool::new(&config).expect("a spool").file().expect("its folder is there");
+                    }
+                });
+            }
+        });
     }
 }
