@@ -68,8 +68,7 @@ fn every_decision_is_made_again(kind: Kind) {
     let arguments = ["replay", "--all", "--format", "json", "--store", &scene.store.url.clone()];
     let (status, replayed) = lines(&arguments);
     assert!(status.success(), "{replayed:#?}");
-    let decided = "select count(*) from anomalies where anomaly_type <> 'new_pattern'";
-    assert_eq!(scene.store.number(decided), replayed.len() as i64);
+    assert_eq!(scene.store.number("select count(*) from anomalies"), replayed.len() as i64);
     let spikes: Vec<&Value> = replayed
         .iter()
         .filter(|one| {
@@ -135,6 +134,58 @@ fn every_decision_is_made_again_on_sqlite() {
     every_decision_is_made_again(Kind::Sqlite);
 }
 
+fn new_errors(scene: &Scene, from_us: i64) {
+    for number in 0..12 {
+        let at_us = from_us + number * MINUTE_US / 12;
+        let time = smartlog_tests::oracle::rfc3339(at_us);
+        let payload = format!(
+            r#"{{"timestamp": "{time}", "level": "ERROR", "service": "payment", "message": "ledger {number} is off"}}"#
+        );
+        scene.topic.send(0, Some(payload.as_bytes()), at_us / 1_000 + 5);
+    }
+    scene.topic.flush();
+}
+
+/// Errors of a kind that `payment` never logged before, in one of the last of forty minutes.
+fn a_new_pattern_is_decided_again(kind: Kind) {
+    let Some((mut scene, begin)) = quiet(kind, "news") else { return };
+    let arguments = ["--until-end", "--workers", "2", "--detection-new-pattern-warm-up", "20m"];
+    for minutes in [0..26, 26..40] {
+        send(&mut scene, begin, minutes.clone());
+        if minutes.end == 40 {
+            new_errors(&scene, begin + 38 * MINUTE_US);
+        }
+        scene.start(&arguments).succeed(PATIENCE);
+    }
+    let new = "select id from anomalies where anomaly_type = 'new_pattern' and service = 'payment'";
+    let ids: Vec<String> = scene.store.rows(new).into_iter().flatten().flatten().collect();
+    assert!(!ids.is_empty(), "{:?}", scene.store.rows("select anomaly_type, service from anomalies"));
+    let url = scene.store.url.clone();
+    let all = ["replay", "--all", "--format", "json", "--store", &url];
+    let (status, replayed) = lines(&all);
+    assert_same(&replayed);
+    assert!(status.success());
+    assert_eq!(scene.store.number("select count(*) from anomalies"), replayed.len() as i64);
+    let topic = of_topic(&scene);
+    let topic: Vec<&str> = topic.iter().map(String::as_str).collect();
+    assert_eq!(lines(&[&all[..], &topic].concat()).1, replayed, "the topic holds what the store holds");
+
+    // Errors that are no errors any more are nothing new that is told of.
+    scene.store.rows("update logs set level = 'INFO' where service = 'payment' and message like 'ledger %'");
+    let (status, changed) = lines(&["replay", &ids[0], "--format", "json", "--store", &url]);
+    assert_eq!((status.code(), &changed[0]["replayed"]), (Some(1), &Value::Null), "{changed:#?}");
+}
+
+#[test]
+fn a_new_pattern_is_decided_again_on_postgres() {
+    a_new_pattern_is_decided_again(Kind::Postgres);
+}
+
+#[test]
+fn a_new_pattern_is_decided_again_on_sqlite() {
+    a_new_pattern_is_decided_again(Kind::Sqlite);
+}
+
 /// A model that knows the quiet time, and errors that it has not seen.
 #[test]
 fn what_scores_decided_is_decided_again_with_the_model_of_that_time() {
@@ -169,6 +220,22 @@ fn what_scores_decided_is_decided_again_with_the_model_of_that_time() {
     assert_eq!((status.code(), &gone[0]["same"]), (Some(1), &json!(false)));
     let missing = gone[0]["missing"][0].as_str().expect("a sentence");
     assert!(missing.starts_with("model version 1"), "{missing}");
+
+    // History with the model raises what was raised; without, all but what scores decided.
+    let back = ["backtest", "--from", "sqlite", "--store", &url, "--format", "json"];
+    let raised = scene.store.number("select count(*) from anomalies where status <> 'retracted'");
+    let by_score = scene.store.number(
+        "select count(*) from anomalies where status <> 'retracted' and anomaly_type = 'multivariate_outlier'",
+    );
+    for (more, removed) in [(&["--model", "1"][..], 0), (&[], by_score)] {
+        let (status, told) = lines(&[&back[..], &models, more].concat());
+        assert!(status.success());
+        let unchanged = raised - removed;
+        let expected =
+            json!({"added": 0, "removed": removed, "changed": 0, "unchanged": unchanged, "against": url});
+        assert_eq!(told[0]["summary"], expected, "{more:?}: {:#}", told[0]["episodes"]);
+    }
+    assert!(by_score > 0);
 }
 
 fn what_was_raised_is_raised_again_and_other_rules_show(kind: Kind) {

@@ -3,14 +3,17 @@
 //! ```text
 //!   detect ── an episode is raised, opened or reopened ──▶ Evidence: base detector, rules, windows, decision ──▶ store
 //!   score  ── a model's scores open one ─────────────────▶ Evidence: model, windows, decision ───────────────▶ store
+//!   novelty ── a new pattern raises or opens one ────────▶ Evidence: new shapes, rules, windows, decision ───▶ store
 //!   store  ── Evidence, sums of the stretch ──▶ decide(), or decide_by_score() ──▶ the same decision, byte for byte
 //! ```
 
+use crate::breakdown::Counts;
 use crate::detector::Detector;
 use crate::episodes::{Evaluation, reconcile};
 use crate::feature_rows::HOP_SECONDS;
 use crate::features::{self, Window};
 use crate::flow::{Flow, Others, Who, hash};
+use crate::novelty;
 use crate::outliers::{self, Seen};
 use crate::record::{Tick, WHOLE_STREAM};
 use crate::score::{Best, Model};
@@ -21,7 +24,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{AnomalyType, ChangeKind, Episode, EpisodeChange};
 use smartlog_schema::commit::Evidence;
-use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, provisional_end};
+use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
 use std::collections::BTreeMap;
 
 /// What decided besides the logs.
@@ -35,7 +38,8 @@ pub struct Inputs {
     pub provisional_end: i64,
     /// It was decided on the open window.
     pub is_provisional: bool,
-    /// The second up to which the detector knew the past; of a score, the end of the first window beyond its threshold.
+    /// The second up to which the detector knew the past; of a score, the end of the first window beyond its threshold; of
+    /// a new pattern, the first second that counts.
     pub base: i64,
     /// The rules in force, for people.
     pub rules: serde_json::Value,
@@ -117,9 +121,9 @@ pub fn of_scores(episode: &Episode, first: i64, model: ScoredBy, detection: &Det
     evidence(episode, &inputs, Vec::new())
 }
 
-const PROGRAM: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
-fn evidence(episode: &Episode, inputs: &Inputs, detector: Vec<u8>) -> Option<Evidence> {
+pub(crate) fn evidence(episode: &Episode, inputs: &Inputs, detector: Vec<u8>) -> Option<Evidence> {
     Some(Evidence {
         key: episode.key.clone(),
         decision: decision(episode),
@@ -130,11 +134,12 @@ fn evidence(episode: &Episode, inputs: &Inputs, detector: Vec<u8>) -> Option<Evi
     })
 }
 
-/// The logs of a stretch, as sums per service and second.
+/// The logs of a stretch, as sums per service and second, and those of one service by minute and shape.
 #[derive(Debug, Default)]
 pub struct Stretch {
     services: BTreeMap<CompactString, BTreeMap<i64, Sums>>,
     flow: Flow,
+    shapes: BTreeMap<i64, BTreeMap<u64, Counts>>,
 }
 
 impl Stretch {
@@ -145,6 +150,24 @@ impl Stretch {
             Some(seconds) => *seconds.entry(second).or_default() += sums,
             None => drop(self.services.insert(service.into(), BTreeMap::from([(second, sums)]))),
         }
+    }
+
+    /// Adds what the service that is decided on logged of a shape in the minute of `second`.
+    pub fn add_shape(&mut self, second: i64, shape: u64, counts: Counts) {
+        *self.shapes.entry(floor_to(second, MINUTE)).or_default().entry(shape).or_default() += counts;
+    }
+
+    /// The logs of `of` by minute, and those that have a shape by that.
+    fn minutes(&self, of: &str) -> BTreeMap<i64, (u64, BTreeMap<u64, Counts>)> {
+        let mut minutes = BTreeMap::<i64, (u64, BTreeMap<u64, Counts>)>::new();
+        for (second, sums) in self.seconds(of) {
+            let logs = &mut minutes.entry(floor_to(second, MINUTE)).or_default().0;
+            *logs = logs.saturating_add_signed(sums.logs);
+        }
+        for (minute, shapes) in &self.shapes {
+            minutes.entry(*minute).or_default().1.clone_from(shapes);
+        }
+        minutes
     }
 
     /// Logs of all services.
@@ -187,11 +210,14 @@ pub fn decide(
     inputs: &Inputs,
     stretch: &Stretch,
 ) -> Result<Option<String>, bincode::Error> {
+    let name = CompactString::from(service);
+    if anomaly_type == AnomalyType::NewPattern {
+        return novelty::decide(&name, started_at, detector, inputs, &stretch.minutes(service));
+    }
     let (detection, state): (Detection, Vec<u8>) = bincode::deserialize(detector)?;
     let detection = &detection;
     let mut head = Detector::from_bytes(&state, detection)?;
     let seconds = stretch.seconds(service);
-    let name = CompactString::from(service);
     let others = (name != WHOLE_STREAM).then(|| Others::of(&name, &stretch.flow));
     let mut findings = head.fold(&seconds, others, inputs.final_through, detection);
     findings.extend(head.open());

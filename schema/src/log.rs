@@ -177,16 +177,7 @@ mod tests {
         for offset in 7..10 {
             let (level, service, message) = (Level::Info, "s", text.as_str());
             let (timestamp_us, host, metadata, shape) = (0, None, None, 0);
-            batch.push(&LogRef {
-                offset,
-                timestamp_us,
-                level,
-                service,
-                host,
-                message,
-                metadata,
-                shape,
-            });
+            batch.push(&LogRef { offset, timestamp_us, level, service, host, message, metadata, shape });
             batch.next_offset = offset + 1;
         }
         let whole = batch.cut();

@@ -92,31 +92,43 @@ impl EvidenceReader {
         offsets: &Positions,
     ) -> Result<Vec<(String, i64, Sums)>, SinkError> {
         let mut values = values![micros(seconds.start), micros(seconds.end)];
-        let mut before = Vec::new();
-        for (partition, next) in offsets {
-            values.push(Value::from(partition.topic.as_str()));
-            let topic = values.len();
-            before.push(format!(
-                "(kafka_topic = ${topic} AND kafka_partition = {} AND kafka_offset < {next})",
-                partition.partition
-            ));
-        }
-        if before.is_empty() {
-            return Ok(Vec::new());
-        }
+        let Some(before) = before(offsets, &mut values) else { return Ok(Vec::new()) };
         let sql = format!(
-            "SELECT service, {} / 1000000 AS second, count(*),
-                    CAST(sum(CASE WHEN level IN ('ERROR', 'FATAL') THEN 1 ELSE 0 END) AS BIGINT),
+            "SELECT service, {} / 1000000 AS second, count(*), {ERRORS},
                     CAST(coalesce(sum(length(message)), 0) AS BIGINT)
-             FROM logs WHERE timestamp >= {} AND timestamp < {} AND ({}) GROUP BY 1, 2 ORDER BY 1, 2",
+             FROM logs WHERE timestamp >= {} AND timestamp < {} AND ({before}) GROUP BY 1, 2 ORDER BY 1, 2",
             self.tables.micros("timestamp"),
             self.tables.moment("$1"),
             self.tables.moment("$2"),
-            before.join(" OR "),
         );
         let rows = self.tables.query(&sql, values).await?;
         let sums = |row: &Row| Sums { logs: row.int(2), errors: row.int(3), message_chars: row.int(4) };
         Ok(rows.iter().map(|row| (row.text(0).to_owned(), row.int(1), sums(row))).collect())
+    }
+
+    /// The stored logs of `service` in `seconds` that lie before `offsets`, by the second that their minute begins with and
+    /// their shape: all, and those at ERROR and above.
+    ///
+    /// # Errors
+    /// As any question to the store.
+    pub async fn shapes(
+        &mut self,
+        service: &str,
+        seconds: Range<i64>,
+        offsets: &Positions,
+    ) -> Result<Vec<(i64, i64, i64, i64)>, SinkError> {
+        let mut values = values![micros(seconds.start), micros(seconds.end), service];
+        let Some(before) = before(offsets, &mut values) else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT {} / 60000000 * 60 AS minute, shape, count(*), {ERRORS}
+             FROM logs WHERE timestamp >= {} AND timestamp < {} AND service = $3 AND shape IS NOT NULL AND ({before})
+             GROUP BY 1, 2 ORDER BY 1, 2",
+            self.tables.micros("timestamp"),
+            self.tables.moment("$1"),
+            self.tables.moment("$2"),
+        );
+        let rows = self.tables.query(&sql, values).await?;
+        Ok(rows.iter().map(|row| (row.int(0), row.int(1), row.int(2), row.int(3))).collect())
     }
 
     /// The event time of the oldest stored log, microseconds, and the partitions of `offsets` whose logs are not stored up to
@@ -139,6 +151,22 @@ impl EvidenceReader {
         let is_behind = |(partition, next): &(&TopicPartition, &i64)| stored.get(partition) < Some(next);
         Ok((oldest, offsets.iter().filter(is_behind).map(|(partition, _)| partition.clone()).collect()))
     }
+}
+
+const ERRORS: &str = "CAST(sum(CASE WHEN level IN ('ERROR', 'FATAL') THEN 1 ELSE 0 END) AS BIGINT)";
+
+/// The condition that a log lies before `offsets`, whose topics are added to `values`; `None`: no log does.
+fn before(offsets: &Positions, values: &mut Vec<Value>) -> Option<String> {
+    let mut conditions = Vec::new();
+    for (partition, next) in offsets {
+        values.push(Value::from(partition.topic.as_str()));
+        let topic = values.len();
+        conditions.push(format!(
+            "(kafka_topic = ${topic} AND kafka_partition = {} AND kafka_offset < {next})",
+            partition.partition
+        ));
+    }
+    (!conditions.is_empty()).then(|| conditions.join(" OR "))
 }
 
 /// Offsets as `anomaly_evidence.offsets` keeps them: `[["topic", 0, next offset], …]`.

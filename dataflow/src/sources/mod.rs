@@ -80,7 +80,7 @@ impl Sources {
     /// The reader of one worker.
     pub fn reader(&self, waker: Waker) -> anyhow::Result<Box<dyn Reader>> {
         match self {
-            Sources::Kafka(settings) => Ok(Box::new(kafka::KafkaReader::new(Arc::clone(settings), waker)?)),
+            Sources::Kafka(settings) => Ok(Box::new(kafka::KafkaReader::new(Arc::clone(settings))?)),
             Sources::Files(paths) => Ok(Box::new(file::FileReader::new(paths.clone(), waker))),
         }
     }

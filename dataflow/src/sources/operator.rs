@@ -21,6 +21,9 @@ use timely::scheduling::Activator;
 const RECORDS_PER_POLL: usize = 4096;
 /// Batches taken before the rest of the dataflow has its turn.
 const POLLS_PER_TURN: usize = 4;
+/// Looks for records while an epoch lasts, where there were none the last time. What is read shows when the epoch ends, so
+/// to be woken by each batch that a broker sends would cost time and win none.
+const LOOKS_PER_EPOCH: u32 = 4;
 
 /// Wall time, microseconds since 1970.
 pub fn wall_us() -> i64 {
@@ -130,7 +133,7 @@ impl Source {
         if more && self.any {
             self.activator.activate();
         }
-        self.activator.activate_after(self.pace.rest_of_epoch(now_us));
+        self.activator.activate_after(self.pace.rest_of_epoch(now_us).min(self.pace.tick / LOOKS_PER_EPOCH));
         Ok(over)
     }
 

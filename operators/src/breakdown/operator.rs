@@ -101,8 +101,9 @@ impl All {
         let mut out = self.take(&gathered);
         let tick = tick.filter(Tick::is_known);
         if let Some(tick) = &tick {
-            let news = self.novelty.look(&self.breakdown, tick);
+            let (news, evidence) = self.novelty.look(&self.breakdown, tick);
             changes.extend(news.into_iter().map(|change| Change::Episode(Box::new(change))));
+            changes.extend(evidence.into_iter().map(|evidence| Change::Evidence(Box::new(evidence))));
         }
         for mut change in changes {
             if let Change::Episode(change) = &mut change {

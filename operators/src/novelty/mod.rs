@@ -11,6 +11,7 @@
 //! on ticks or on workers. Nothing else is kept between two looks: what late logs can still change is judged anew from
 //! the counts and from the episodes that were published, and both are stored.
 
+mod again;
 mod known;
 mod story;
 
@@ -21,10 +22,13 @@ use crate::episodes::{Evaluation, forget_settled, reconcile};
 use crate::peak::Peak;
 use crate::record::{OVERFLOW, Tick, WHOLE_STREAM};
 use crate::rules::{Measure, Rule, Side, Verdict};
+use again::Decided;
+pub use again::decide;
 use compact_str::CompactString;
 use known::Known;
 pub use known::{FirstSeen, Limits};
 use smartlog_schema::anomaly::{AnomalyType, Episode, EpisodeChange, Severity, Status};
+use smartlog_schema::commit::Evidence;
 use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, ceil_to, floor_to, provisional_end};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -142,9 +146,9 @@ impl Novelty {
     }
 
     /// Judges the services of which something came, and once a minute all that are watched: what became of their
-    /// episodes.
-    pub fn look(&mut self, breakdown: &Breakdown, tick: &Tick) -> Vec<EpisodeChange> {
-        let mut changes = Vec::new();
+    /// episodes, and what is to be kept of the decisions.
+    pub fn look(&mut self, breakdown: &Breakdown, tick: &Tick) -> (Vec<EpisodeChange>, Vec<Evidence>) {
+        let (mut changes, mut evidence) = (Vec::new(), Vec::new());
         let final_through = tick.final_through();
         let through =
             if tick.ended { ceil_to(final_through, MINUTE) } else { floor_to(final_through, MINUTE) };
@@ -157,14 +161,16 @@ impl Novelty {
             if (is_time || touched.contains(name)) && service.is_watched(settled) {
                 let settings = self.special.get(name).unwrap_or(&self.settings);
                 let look = Look { name, breakdown, tick, settled, through, settings };
-                changes.extend(look.at(service));
+                let (changed, decided) = look.at(service);
+                changes.extend(changed);
+                evidence.extend(decided);
             }
         }
         if is_time {
             self.retire(final_through);
         }
         (self.looked_through, self.settled) = (through, next);
-        changes
+        (changes, evidence)
     }
 
     /// Forgets the services that were silent for long.
@@ -204,7 +210,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn at(&self, service: &mut Service) -> Vec<EpisodeChange> {
+    fn at(&self, service: &mut Service) -> (Vec<EpisodeChange>, Vec<Evidence>) {
         let Look { name, tick, settled, through, settings, .. } = *self;
         let detection = &settings.detection;
         forget_settled(&mut service.published, settled, detection.calm);
@@ -212,7 +218,7 @@ impl Look<'_> {
         let oldest = open.as_ref().map_or(settled, |open| open.finding.started_at.min(settled)) - FRESH;
         let fresh: BTreeMap<u64, i64> = service.known.since(oldest, detection.new_pattern.warm_up).collect();
         if fresh.is_empty() && service.published.is_empty() {
-            return Vec::new();
+            return Default::default();
         }
         let clock = tick.clock_second();
         let last = through.max(floor_to(clock, MINUTE) + MINUTE);
@@ -222,11 +228,7 @@ impl Look<'_> {
         let findings = story.findings(from, through, open);
         let is_open = findings.last().is_some_and(|finding| finding.ended_at.is_none());
         let verdict = if tick.ended || is_open || last == through { None } else { story.fresh(last) };
-        let alarm = verdict.map(|verdict| Alarm {
-            anomaly_type: AnomalyType::NewPattern,
-            verdict,
-            peak: peak(verdict.value, last),
-        });
+        let alarm = verdict.map(|verdict| alarm(verdict, last));
         let evaluation = Evaluation {
             service: Some(name),
             findings: &findings,
@@ -236,8 +238,16 @@ impl Look<'_> {
             clock_us: tick.clock.clock_us,
             last: tick.ended,
         };
-        reconcile(&mut service.published, &evaluation)
+        let changes = reconcile(&mut service.published, &evaluation);
+        let decided = Decided { detection, fresh: &fresh, tick, through };
+        let evidence = decided.evidence(&changes);
+        (changes, evidence)
     }
+}
+
+/// Of the open window, which ends with the minute of the clock at `end`.
+fn alarm(verdict: Verdict, end: i64) -> Alarm {
+    Alarm { anomaly_type: AnomalyType::NewPattern, verdict, peak: peak(verdict.value, end) }
 }
 
 /// What an episode was at `second`; `None`: it was not yet, or over.

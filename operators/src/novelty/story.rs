@@ -18,14 +18,16 @@ use std::ops::Range;
 
 /// Windows before the one that is judged that tell what is usual.
 const USUAL_WINDOWS: i64 = 3;
+/// Seconds before the end of a window that decide on it.
+pub const REACHES_BACK: i64 = (USUAL_WINDOWS + 1) * WINDOW_SECONDS;
 /// Minutes of a window.
 const MINUTES: f64 = (WINDOW_SECONDS / MINUTE) as f64;
 
 /// One minute: all logs, and those of the shapes that may be new.
-#[derive(Debug)]
-struct Minute {
-    logs: u64,
-    fresh: Vec<(u64, Counts)>,
+#[derive(Debug, Default)]
+pub struct Minute {
+    pub logs: u64,
+    pub fresh: Vec<(u64, Counts)>,
 }
 
 /// An episode that is under way.
@@ -52,13 +54,21 @@ impl<'a> Story<'a> {
         first: &'a BTreeMap<u64, i64>,
         settings: &'a Detection,
     ) -> Self {
-        let reaches_back = (USUAL_WINDOWS + 1) * WINDOW_SECONDS;
-        let minutes = breakdown.minutes(service, span.start - reaches_back, span.end).map(|(at, parts)| {
+        let minutes = breakdown.minutes(service, span.start - REACHES_BACK, span.end).map(|(at, parts)| {
             let fresh = parts.shapes.iter().filter(|(shape, _)| first.contains_key(shape));
             let fresh = fresh.map(|(shape, counts)| (*shape, *counts)).collect();
             (at, Minute { logs: parts.seen.total.logs, fresh })
         });
-        Story { minutes: minutes.collect(), first, settings }
+        Story::of(minutes.collect(), first, settings)
+    }
+
+    /// As it was told before, of those `minutes`.
+    pub fn of(
+        minutes: BTreeMap<i64, Minute>,
+        first: &'a BTreeMap<u64, i64>,
+        settings: &'a Detection,
+    ) -> Self {
+        Story { minutes, first, settings }
     }
 
     fn rules(&self) -> &NewPattern {

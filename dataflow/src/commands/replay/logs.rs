@@ -8,9 +8,12 @@ use crate::sources::kafka_client::client;
 use crate::sources::{Assignment, Reader, wall_us};
 use anyhow::Context as _;
 use jiff::Timestamp;
+use smartlog_operators::breakdown::Counts;
 use smartlog_operators::evidence::Stretch;
 use smartlog_operators::parse::{Parser, Scratch};
+use smartlog_operators::patterns::Shaper;
 use smartlog_operators::record::Records;
+use smartlog_operators::stretch::{Counted, Reading, count};
 use smartlog_schema::position::{Positions, TopicPartition};
 use smartlog_schema::sums::Sums;
 use smartlog_schema::window::{MICROS, bucket_of};
@@ -36,7 +39,7 @@ pub struct Logs {
     pub doubtful: Option<String>,
 }
 
-/// Those of `seconds` before `offsets` that the store has.
+/// Those of `seconds` before `offsets` that the store has; `shapes_of`: the service whose shapes count, too.
 ///
 /// # Errors
 /// As any question to the store.
@@ -44,8 +47,15 @@ pub async fn of_store(
     reader: &mut EvidenceReader,
     seconds: Range<i64>,
     offsets: &Positions,
+    shapes_of: Option<&str>,
 ) -> anyhow::Result<Logs> {
     let mut logs = Logs::default();
+    if let Some(service) = shapes_of {
+        for (minute, shape, logs_of, errors) in reader.shapes(service, seconds.clone(), offsets).await? {
+            let counts = Counts { logs: logs_of.unsigned_abs(), errors: errors.unsigned_abs() };
+            logs.stretch.add_shape(minute, shape.cast_unsigned(), counts);
+        }
+    }
     for (service, second, sums) in reader.sums(seconds.clone(), offsets).await? {
         logs.stretch.add(&service, second, sums);
     }
@@ -67,11 +77,16 @@ pub async fn of_store(
     Ok(logs)
 }
 
-/// Those of `seconds` before `offsets` that Kafka still has.
+/// As [`of_store`], those that Kafka still has.
 ///
 /// # Errors
 /// Brokers that do not answer.
-pub fn of_kafka(config: &Config, seconds: &Range<i64>, offsets: &Positions) -> anyhow::Result<Logs> {
+pub fn of_kafka(
+    config: &Config,
+    seconds: &Range<i64>,
+    offsets: &Positions,
+    shapes_of: Option<&str>,
+) -> anyhow::Result<Logs> {
     let settings = Arc::new(job::kafka_settings(config));
     let skew_us = i64::try_from(config.time.max_future_skew.as_micros()).unwrap_or(i64::MAX);
     // A log lies no further after the time of its record than that, or it was none.
@@ -88,9 +103,15 @@ pub fn of_kafka(config: &Config, seconds: &Range<i64>, offsets: &Positions) -> a
             assignments.extend((start < end.min(high)).then(|| up_to(source, start, end.min(high))));
         }
     }
-    read(config, settings, &assignments, |service, second, sums| {
-        if seconds.contains(&second) {
-            logs.stretch.add(service, second, sums);
+    let parser = job::parser(config)?.with_shapes(shapes_of.is_some());
+    read(&parser, settings, &assignments, |service, second, sums, shape| {
+        if !seconds.contains(&second) {
+            return;
+        }
+        logs.stretch.add(service, second, sums);
+        if shapes_of == Some(service) {
+            let counts = Counts { logs: 1, errors: sums.errors.unsigned_abs() };
+            logs.stretch.add_shape(second, shape, counts);
         }
     })?;
     Ok(logs)
@@ -111,25 +132,24 @@ fn up_to(source: TopicPartition, start: i64, end: i64) -> Assignment {
     Assignment { source, start, end: Some(end), attached: 0, time_us: None, clock_us: 0 }
 }
 
-/// Reads all of `assignments`; `visit` is told of every log.
+/// Reads all of `assignments`; `visit` is told of every log: service, second, sums and shape (0: none).
 fn read(
-    config: &Config,
+    parser: &Parser,
     settings: Arc<crate::sources::kafka::Settings>,
     assignments: &[Assignment],
-    mut visit: impl FnMut(&str, i64, Sums),
+    mut visit: impl FnMut(&str, i64, Sums, u64),
 ) -> anyhow::Result<()> {
     if assignments.is_empty() {
         return Ok(());
     }
-    let parser = job::parser(config)?.with_shapes(false);
-    let mut scratch = Scratch::default();
-    let mut reader = KafkaReader::new(settings, Arc::new(|| ()))?;
+    let (mut scratch, mut shaper) = (Scratch::default(), parser.shaper());
+    let mut reader = KafkaReader::new(settings)?;
     reader.assign(assignments)?;
     let mut heard = Instant::now();
     while reader.partitions().iter().any(|partition| !partition.ended) {
         match reader.poll(MOST)? {
             Some(records) => {
-                each_log(&*records, &parser, &mut scratch, &mut visit);
+                each_log(&*records, parser, (&mut scratch, &mut shaper), &mut visit);
                 heard = Instant::now();
             }
             None => {
@@ -144,15 +164,16 @@ fn read(
 fn each_log(
     records: &dyn Records,
     parser: &Parser,
-    scratch: &mut Scratch,
-    visit: &mut impl FnMut(&str, i64, Sums),
+    (scratch, shaper): (&mut Scratch, &mut Shaper),
+    visit: &mut impl FnMut(&str, i64, Sums, u64),
 ) {
+    // What was too old has a place in no stretch.
+    let reading = Reading { parser, wall_us: wall_us(), before_us: i64::MIN };
     for record in (0..records.len()).map(|index| records.get(index)) {
-        let record_time_us = Some(record.record_time_us.unwrap_or_else(wall_us));
         // What is no log was none then.
-        if let Ok(log) = parser.parse_core(record.payload, record_time_us, scratch) {
-            let sums = Sums::one(log.level.is_error(), i64::from(log.message_chars));
-            visit(log.service, bucket_of(log.timestamp_us), sums);
+        if let Ok(Counted { core, shape, .. }) = count(&record, &reading, scratch, shaper) {
+            let sums = Sums::one(core.level.is_error(), i64::from(core.message_chars));
+            visit(core.service, bucket_of(core.timestamp_us), sums, shape);
         }
     }
 }

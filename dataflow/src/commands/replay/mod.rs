@@ -81,14 +81,16 @@ async fn replay(
     id: i64,
 ) -> anyhow::Result<Replayed> {
     let evidence = reader.evidence(id).await?.with_context(|| {
-        format!("nothing was kept of anomaly {id}: there is none with this id, none of its type is kept, or it is past the retention")
+        format!("nothing was kept of anomaly {id}: there is none with this id, or it is past the retention")
     })?;
     let inputs: Inputs = serde_json::from_str(&evidence.inputs).with_context(|| {
         format!("anomaly {id} was decided by another version, whose inputs this one cannot read")
     })?;
+    let is_new_pattern = evidence.anomaly_type == AnomalyType::NewPattern.as_str();
+    let shapes_of = is_new_pattern.then_some(evidence.service.as_str());
     let Logs { stretch, mut missing, doubtful } = match args.from(config) {
-        ReplayFrom::Store => logs::of_store(reader, inputs.stretch(), &evidence.offsets).await?,
-        ReplayFrom::Kafka => logs::of_kafka(config, &inputs.stretch(), &evidence.offsets)?,
+        ReplayFrom::Store => logs::of_store(reader, inputs.stretch(), &evidence.offsets, shapes_of).await?,
+        ReplayFrom::Kafka => logs::of_kafka(config, &inputs.stretch(), &evidence.offsets, shapes_of)?,
     };
     if evidence.service == OVERFLOW {
         missing.push(format!("which services were counted as {OVERFLOW} is not kept"));
@@ -158,7 +160,13 @@ fn model(config: &Config, by: &ScoredBy) -> anyhow::Result<Arc<dyn Model>> {
 
 fn write_one(replayed: &Replayed, out: &mut impl Write) -> io::Result<()> {
     let Replayed { anomaly_id, same, decision, replayed: again, differs, missing, .. } = replayed;
-    let verdict = if *same { "the same decision" } else { "ANOTHER decision" };
+    // Nothing came of it because something is not there: that says nothing about the decision.
+    let is_undecided = !same && again.is_null() && !missing.is_empty();
+    let verdict = match (same, is_undecided) {
+        (true, _) => "the same decision",
+        (_, true) => "NOT decided again",
+        _ => "ANOTHER decision",
+    };
     writeln!(
         out,
         "anomaly {anomaly_id}: {verdict}, from {} logs and what was known at {}",
@@ -166,14 +174,51 @@ fn write_one(replayed: &Replayed, out: &mut impl Write) -> io::Result<()> {
     )?;
     writeln!(out, "  decided at {} by smartlog {}", replayed.clock, replayed.program)?;
     writeln!(out, "  {decision}")?;
-    if !same {
+    if !same && !is_undecided {
         writeln!(out, "  {again}")?;
         writeln!(
             out,
             "  differs in: {}",
             if differs.is_empty() { "nothing but form".into() } else { differs.join(", ") }
         )?;
+    }
+    if !same {
         missing.iter().try_for_each(|missing| writeln!(out, "  missing: {missing}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_decided_again_is_not_called_another_decision() {
+        let told = |same: bool, replayed: Value, missing: &[&str]| {
+            let replayed = Replayed {
+                anomaly_id: 7,
+                same,
+                decision: serde_json::json!({"severity": "HIGH"}),
+                replayed,
+                differs: vec!["severity".into()],
+                missing: missing.iter().map(|text| (*text).to_owned()).collect(),
+                clock: String::new(),
+                base: String::new(),
+                program: String::new(),
+                model_version: None,
+                feedback_seq: 0,
+                logs: 3,
+            };
+            let mut out = Vec::new();
+            write_one(&replayed, &mut out).expect("a vector takes all");
+            String::from_utf8(out).expect("UTF-8")
+        };
+        let undecided = told(false, Value::Null, &["model version 3: not there"]);
+        assert!(undecided.contains("NOT decided again") && undecided.contains("missing: model version 3"));
+        assert!(!undecided.contains("differs in"), "{undecided}");
+        let low = serde_json::json!({"severity": "LOW"});
+        assert!(told(false, low, &["old logs"]).contains("ANOTHER decision"));
+        assert!(told(false, Value::Null, &[]).contains("ANOTHER decision"));
+        assert!(told(true, Value::Null, &[]).contains("the same decision"));
+    }
 }
