@@ -33,7 +33,16 @@ pub struct Prices {
 
 impl Prices {
     /// The price files that come with the program.
-    pub const FILES: [&str; 1] = [include_str!("../prices/eu-west-1.json")];
+    pub const FILES: [&str; 8] = [
+        include_str!("../prices/ap-northeast-1.json"),
+        include_str!("../prices/ap-southeast-1.json"),
+        include_str!("../prices/eu-central-1.json"),
+        include_str!("../prices/eu-west-1.json"),
+        include_str!("../prices/eu-west-2.json"),
+        include_str!("../prices/us-east-1.json"),
+        include_str!("../prices/us-east-2.json"),
+        include_str!("../prices/us-west-2.json"),
+    ];
 
     /// The newest prices of a region; `None` where there is no file of it.
     ///
@@ -273,11 +282,9 @@ mod tests {
     }
 
     /// 4 partitions, a file each every 5 minutes of 30 days: 34,560 PUT, as many calls of 0.5 s at 256 MB, 4 write units each,
-    /// and 10 GB kept for the whole month. By hand: PUT (34,560 − 2,000) × $0.005/1000 = $0.1628; storage (10 − 5) × $0.023 =
-    /// $0.115; 34,560 calls and 4,320 GB-s are free; 138,240 write units × $0.705/M = $0.0974592.
-    #[test]
-    fn a_month_of_many_small_files_by_hand() {
-        let usage = Usage {
+    /// and 10 GB kept for the whole month.
+    fn many_small_files() -> Usage {
+        Usage {
             s3_gb: 10.0,
             s3_gb_months: 10.0,
             s3_puts: 34_560.0,
@@ -286,7 +293,14 @@ mod tests {
             lambda_gb_seconds: 34_560.0 * 0.5 * 0.25,
             dynamodb_write_units: 138_240.0,
             dynamodb_read_units: 0.0,
-        };
+        }
+    }
+
+    /// By hand: PUT (34,560 − 2,000) × $0.005/1000 = $0.1628; storage (10 − 5) × $0.023 =
+    /// $0.115; 34,560 calls and 4,320 GB-s are free; 138,240 write units × $0.705/M = $0.0974592.
+    #[test]
+    fn a_month_of_many_small_files_by_hand() {
+        let usage = many_small_files();
         let (prices, free) = (Prices::of("eu-west-1").expect("prices"), Account::FirstYear.free());
         let costs = usage.costs(&prices, &free);
         near(costs.s3, 0.1628 + 0.115);
@@ -296,6 +310,21 @@ mod tests {
         assert_eq!(Status::of(&usage, &costs, &free), Status::Exceeded);
         // An account without S3's free year pays for the 2,000 PUT and 5 GB too: $0.01 + $0.115 more.
         near(usage.costs(&prices, &Account::Older.free()).total, 0.3752592 + 0.125);
+    }
+
+    /// The same month in Frankfurt, by hand: PUT 32,560 × $0.0054/1000 = $0.175824; storage 5 × $0.0245 = $0.1225; 138,240 write
+    /// units × $0.7625/M = $0.105408.
+    #[test]
+    fn another_region_has_its_own_prices() {
+        let usage = many_small_files();
+        let (prices, free) = (Prices::of("eu-central-1").expect("prices"), Account::FirstYear.free());
+        let costs = usage.costs(&prices, &free);
+        near(costs.s3, 0.175824 + 0.1225);
+        near(costs.lambda, 0.0);
+        near(costs.dynamodb, 0.105408);
+        near(costs.total, 0.403732);
+        // 2,000 PUT and 5 GB that are not free: $0.0108 + $0.1225 more.
+        near(usage.costs(&prices, &Account::Older.free()).total, 0.403732 + 0.1333);
     }
 
     /// 3 million calls of 2 s at 256 MB: 2 M × $0.20/M = $0.40; 1,500,000 − 400,000 GB-s × $0.0000133334 = $14.66674.

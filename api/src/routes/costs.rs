@@ -43,7 +43,17 @@ const ACCOUNT: Param = Param {
 };
 const REGION: Param = Param {
     name: "region",
-    kind: Kind::Choice(&["configured", "eu-west-1"]),
+    kind: Kind::Choice(&[
+        "configured",
+        "ap-northeast-1",
+        "ap-southeast-1",
+        "eu-central-1",
+        "eu-west-1",
+        "eu-west-2",
+        "us-east-1",
+        "us-east-2",
+        "us-west-2",
+    ]),
     about: "Whose prices: as `cloud.region` says, or another's",
     example: "eu-west-1",
 };
@@ -245,4 +255,17 @@ fn example() -> serde_json::Value {
             "exact_costs_usd": {"s3": 0.0, "lambda": 0.0, "dynamodb": 0.0039, "total": 0.0039}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_region_with_prices_can_be_asked_for() {
+        let Kind::Choice(["configured", regions @ ..]) = REGION.kind else {
+            panic!("words, the first of which is the configured region")
+        };
+        assert_eq!(regions, CloudCosts::regions());
+    }
 }
