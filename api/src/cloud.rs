@@ -62,11 +62,13 @@ pub async fn read(app: &App, now: Timestamp) -> Result<Known, StoreError> {
     let whole = |rows: &[Row], column| rows.first().map_or(Ok(0), |row| row.get::<i64>(column));
     let time = |rows: &[Row], column| rows.first().map_or(Ok(None), |row| row.get::<Option<i64>>(column));
     let (services, measured_at, listed_at) = (whole(&services, 0)?, time(&function, 4)?, time(&listing, 2)?);
-    // Manifests, snapshots of anomalies, what others put there: as if it had been there all month.
-    let others = (real(&listing, 0)? - real(&listing, 1)?).max(0.0) / GB;
+    // Manifests, snapshots of anomalies, what others put there, less what the bucket's lifecycle deleted, which the ledger
+    // does not hear of: as if it had been so all month.
+    let beyond = (real(&listing, 0)? - real(&listing, 1)?) / GB;
+    let gb_months = real(&files, 0)? / GB / (month.end - month.begin) as f64 + beyond * month.passed();
     let stored = Usage {
-        s3_gb: real(&files, 1)? / GB + others,
-        s3_gb_months: real(&files, 0)? / GB / (month.end - month.begin) as f64 + others * month.passed(),
+        s3_gb: (real(&files, 1)? / GB + beyond).max(0.0),
+        s3_gb_months: gb_months.max(0.0),
         s3_puts: whole(&requests, 0)? as f64,
         s3_gets: whole(&requests, 1)? as f64,
         ..Usage::default()

@@ -11,6 +11,7 @@ smartlog_test_services::on_both_stores!(
     a_month_costs_what_it_costs_by_hand,
     a_changed_ledger_changes_the_answer,
     what_was_measured_takes_the_place_of_what_was_estimated,
+    what_the_buckets_lifecycle_deleted_is_not_paid_for,
     metrics_show_the_same_numbers,
 );
 
@@ -184,6 +185,28 @@ async fn what_was_measured_takes_the_place_of_what_was_estimated(bench: Bench) {
         (&answer["detail"]["bucket_listed_at"], &answer["detail"]["function_measured_at"]),
         (&json!(at), &json!(at))
     );
+    server.end().await;
+}
+
+/// The exporter wrote 3 GB, of which a listing found 1; then it wrote 4 more, and a listing found nothing.
+async fn what_the_buckets_lifecycle_deleted_is_not_paid_for(bench: Bench) {
+    let month = month();
+    file(&bench, "s3://lake/", "expired in part", 3, Some(month.begin - HOUR), None).await;
+    let row = format!("insert into export_listings values ('s3://lake/', 1, {GIB}, {})", month.now);
+    bench.execute(&row).await;
+    let server = bench.serve().await;
+    let answer = server.json("/api/v1/costs/estimate").await;
+    assert_eq!(answer["free_tier_usage"]["s3_storage_gb"]["used"], 1.0);
+    let passed = answer["detail"]["month_passed"].as_f64().expect("a number");
+    // The ledger's 3 GB are counted to the microsecond of the question, as the share of the month is.
+    near(&answer["detail"]["s3_gb_months"], passed, 1e-9);
+    let middle = month.begin + (month.now - month.begin) / 2;
+    file(&server.bench, "s3://lake/", "expired", 4, Some(middle), None).await;
+    server.bench.execute("update export_listings set bytes = 0").await;
+    let answer = server.json("/api/v1/costs/estimate").await;
+    assert_eq!(answer["free_tier_usage"]["s3_storage_gb"]["used"], 0.0);
+    // 3 GB all the time and 4 for half of it, less 7 all the time: not less than nothing.
+    assert_eq!(answer["detail"]["s3_gb_months"], 0.0);
     server.end().await;
 }
 

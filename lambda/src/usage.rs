@@ -51,17 +51,23 @@ impl Used {
     /// One line in CloudWatch's embedded metric format: CloudWatch makes metrics of it, nobody is called.
     pub fn metrics(&self, function: &str, now: Timestamp) -> String {
         let metric = |name: &str, unit: &str| json!({"Name": name, "Unit": unit});
+        let mut listed = vec![
+            metric("objects", "Count"),
+            metric("logs", "Count"),
+            metric("failures", "Count"),
+            metric("duration", "Milliseconds"),
+            metric("read_units", "Count"),
+            metric("write_units", "Count"),
+        ];
+        // The format wants a value in the line for each metric that is listed.
+        listed.extend(self.init_ms.map(|_| metric("init", "Milliseconds")));
         let mut line = json!({
             "_aws": {
                 "Timestamp": now.as_millisecond(),
                 "CloudWatchMetrics": [{
                     "Namespace": "smartlog",
                     "Dimensions": [["function"]],
-                    "Metrics": [
-                        metric("objects", "Count"), metric("logs", "Count"), metric("failures", "Count"),
-                        metric("duration", "Milliseconds"), metric("init", "Milliseconds"),
-                        metric("read_units", "Count"), metric("write_units", "Count"),
-                    ],
+                    "Metrics": listed,
                 }],
             },
             "function": function,
@@ -98,12 +104,14 @@ mod tests {
 
     #[test]
     fn metrics_name_only_what_the_line_holds() {
-        let used = Used { objects: 2, failures: vec![Fault::Broken], init_ms: Some(3.0), ..Used::default() };
-        let line: serde_json::Value =
-            serde_json::from_str(&used.metrics("log-processor", Timestamp::UNIX_EPOCH)).expect("JSON");
-        let listed = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().expect("metrics");
-        assert_eq!(listed.len(), 7);
-        assert!(listed.iter().all(|m| line[m["Name"].as_str().expect("a name")].is_number()), "{line}");
-        assert_eq!((&line["objects"], &line["faults"][0]), (&2.into(), &"broken".into()));
+        for (init_ms, metrics) in [(Some(3.0), 7), (None, 6)] {
+            let used = Used { objects: 2, failures: vec![Fault::Broken], init_ms, ..Used::default() };
+            let line: serde_json::Value =
+                serde_json::from_str(&used.metrics("log-processor", Timestamp::UNIX_EPOCH)).expect("JSON");
+            let listed = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().expect("metrics");
+            assert_eq!(listed.len(), metrics);
+            assert!(listed.iter().all(|m| line[m["Name"].as_str().expect("a name")].is_number()), "{line}");
+            assert_eq!((&line["objects"], &line["faults"][0]), (&2.into(), &"broken".into()));
+        }
     }
 }

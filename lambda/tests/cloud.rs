@@ -33,6 +33,13 @@ fn daily_summaries_equal_a_recount_after_any_order_repetition_replacement_and_cr
 }
 
 #[test]
+fn only_what_is_bad_of_a_batch_fails() {
+    if needs(&["moto", "dynamodb", "python"]) {
+        python("batches.py", &[BOOTSTRAP]);
+    }
+}
+
+#[test]
 fn a_put_starts_the_function_and_it_survives_its_own_death() {
     if needs(&["minio", "dynamodb", "python"]) {
         python("chain.py", &[BOOTSTRAP]);

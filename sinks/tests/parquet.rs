@@ -223,6 +223,7 @@ on_both_stores!(
     a_rival_fences_the_old_writer,
     a_day_is_closed_once_it_is_whole_and_late_logs_make_a_new_version,
     a_generation_replaces_a_day_and_what_is_streamed_meanwhile_stays,
+    what_a_killed_generation_left_is_voided_after_an_hour,
     a_stream_that_comes_later_leaves_out_what_a_generation_holds,
 );
 
@@ -548,6 +549,71 @@ async fn refuse_fewer_and_find_damage(bench: &Bench, lake: &Lake, anew: &Anew) {
     std::fs::remove_file(lake.folder.path().join("logs/date=2026-01-15").join(file)).expect("deleted");
     let found = verify_day(anew, &mut |_, _| {}).await.expect("read");
     assert!(found.differences.contains(&format!("{file} is missing")), "{found:?}");
+}
+
+/// As left by a kill between the objects of a generation and their exchange.
+async fn what_a_killed_generation_left_is_voided_after_an_hour(bench: Bench) {
+    let mut random = StdRng::seed_from_u64(10);
+    let lake = Lake::new();
+    let logs = of_one_day(&mut random, 0, 200);
+    let mut sink = lake.sink(&bench);
+    sink.resume(&[source(0)]).await.expect("claimed");
+    let whole = batch(&logs, logs[199].offset + 1);
+    sink.write(&[whole], DAY0 + DAY + 16 * MINUTE).await.expect("buffered");
+    sink.finish().await.expect("finished");
+    keep(&lake, &bench).await;
+    let closed = lake.names("2026-01-15");
+    let (day, left) = (lake.folder.path().join("logs/date=2026-01-15"), "export-g0001-00000.parquet");
+    std::fs::copy(day.join(&closed[2]), day.join(left)).expect("copied");
+    bench
+        .execute(&format!(
+            "INSERT INTO export_files (target, date, name, status, generation, rows, bytes, row_checksum, \
+             min_timestamp_us, max_timestamp_us, created_us) SELECT target, date, '{left}', 'intended', 1, rows, bytes, \
+             row_checksum, min_timestamp_us, max_timestamp_us, created_us FROM export_files"
+        ))
+        .await;
+    keep(&lake, &bench).await;
+    assert!(lake.names("2026-01-15").contains(&left.to_owned()), "one that is under way is left alone");
+    bench.execute("UPDATE export_files SET created_us = created_us - 3600000000 WHERE generation = 1").await;
+    keep(&lake, &bench).await;
+    let manifest = json_file(&day.join("_manifest-v2.json"));
+    assert_eq!((&manifest["rows"], &manifest["voided"]), (&json!(200), &json!([left])));
+    assert_eq!(json_file(&day.join("_SUCCESS"))["version"], 2);
+    assert!(!lake.names("2026-01-15").contains(&left.to_owned()), "its object is gone");
+    assert_eq!(bench.number("SELECT count(*) FROM export_files WHERE status = 'intended'").await, 0);
+    let Some(found) = lake.rows() else { return };
+    assert_same(&found, &expected(&logs));
+    bench.drop_it().await;
+}
+
+/// One that lives after all: it was voided and swept up before its objects were there.
+#[tokio::test]
+async fn a_generation_that_was_given_up_meanwhile_fails_and_leaves_nothing() {
+    let bench = Bench::sqlite().await;
+    let mut random = StdRng::seed_from_u64(11);
+    let lake = Lake::new();
+    let logs = of_one_day(&mut random, 0, 50);
+    let mut store = bench.logs();
+    store.resume(&[source(0)]).await.expect("claimed");
+    store.write(&[batch(&logs, logs[49].offset + 1)], DAY0).await.expect("stored");
+    bench
+        .execute(
+            "CREATE TRIGGER swept AFTER INSERT ON export_files BEGIN \
+             UPDATE export_files SET status = 'voided', deleted_us = 1; END",
+        )
+        .await;
+    let anew = Anew {
+        export: lake.config.clone(),
+        store: bench.config.clone(),
+        day: Day::parse("2026-01-15").expect("a day"),
+        streamed: false,
+        force: false,
+    };
+    let error = export_day(&anew, &mut |_, _| {}).await.expect_err("given up").to_string();
+    assert!(error.contains("within an hour"), "{error}");
+    assert_eq!(lake.names("2026-01-15"), ["export-g0001-00000.parquet"]);
+    keep(&lake, &bench).await;
+    assert_eq!(lake.names("2026-01-15"), [""; 0]);
 }
 
 /// What was exported by hand before the stream first came by is not written again.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import io
 import json
 import os
 import re
@@ -25,6 +26,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote_plus, urlparse
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lambda" / "tests" / "cloud"))
 
@@ -37,6 +40,48 @@ from proxy import Proxy  # noqa: E402
 BUCKET, PREFIX = "lake", "lake/"
 HOP_BY_HOP = ("transfer-encoding", "content-length", "connection")
 PATIENCE = 120
+TIMES, NUMBERS = ("detected_at", "started_at", "last_seen", "ended_at"), ("metric_value", "threshold", "baseline", "peak_value", "score")
+EPISODES = [  # docs/EXPORT.md, Anomalies
+    pa.field("id", pa.int64(), nullable=False),
+    *(pa.field(name, pa.timestamp("us", tz="UTC"), nullable=name == "ended_at") for name in TIMES),
+    pa.field("anomaly_type", pa.string(), nullable=False),
+    *(pa.field(name, pa.string()) for name in ("service", "severity", "description", "model_version")),
+    *(pa.field(name, pa.float64()) for name in NUMBERS),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("revision", pa.int32(), nullable=False),
+    pa.field("explanation", pa.string(), nullable=False),
+    pa.field("feedback", pa.string()),
+]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Knows whether anybody is connected."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments):
+        self._connected, self._left = 0, threading.Condition()
+        super().__init__(*arguments)
+
+    def process_request(self, request, client_address):
+        with self._left:
+            self._connected += 1
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request, client_address):
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._left:
+                self._connected -= 1
+                self._left.notify_all()
+
+    def handle_error(self, *_):
+        pass  # a killed program leaves its connections
+
+    def wait_until_alone(self) -> None:
+        with self._left:
+            assert self._left.wait_for(lambda: self._connected == 0, PATIENCE), "somebody is still connected"
 
 
 class S3Proxy:
@@ -48,9 +93,7 @@ class S3Proxy:
         self.struck = 0
         self._armed: tuple | None = None
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # a killed program leaves its connections
+        self._server = Server(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
@@ -61,6 +104,9 @@ class S3Proxy:
     def disarm(self) -> None:
         with self._lock:
             self._armed = None
+
+    def wait_until_alone(self) -> None:
+        self._server.wait_until_alone()
 
     def _strikes(self, request: str) -> tuple | None:
         with self._lock:
@@ -197,8 +243,9 @@ class World:
         self.s3_proxy.arm(match, nth, after, pid)
 
     def spare(self) -> None:
-        """Nobody is killed any more: the process may have ended, and its number be another's."""
+        """Nobody is killed any more: the process has ended, and its number may be another's. All that it asked for is counted."""
         self.s3_proxy.disarm()
+        self.s3_proxy.wait_until_alone()
 
     def kill_function_at(self, nth: int, after: bool) -> None:
         self.proxy.arm(nth, after, self.function.kill)
@@ -236,6 +283,27 @@ class World:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.s3.download_file(BUCKET, item["Key"], str(path))
         return len(self.objects())
+
+    def episodes(self) -> list:
+        """Every row of the files of episodes, by day and id: the day, then all columns; times in microseconds, numbers as text."""
+        rows = []
+        for item in self.objects():
+            area, day, name = item["Key"].removeprefix(PREFIX).split("/")
+            if area != "anomalies":
+                continue
+            assert name == "episodes.parquet", item["Key"]
+            table = pq.read_table(io.BytesIO(self.s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()))
+            assert list(table.schema.remove_metadata()) == EPISODES, f"{item['Key']}: {table.schema}"
+            started = table["started_at"].to_pylist()
+            assert started == sorted(started), f"{item['Key']} is not sorted by started_at"
+            columns = []
+            for field in EPISODES:
+                column = table[field.name]
+                values = (column.cast(pa.int64()) if field.name in TIMES else column).to_pylist()
+                as_text = field.name in NUMBERS
+                columns.append([repr(value) if as_text and value is not None else value for value in values])
+            rows += ([day.removeprefix("date="), *row] for row in zip(*columns))
+        return sorted(rows, key=lambda row: row[:2])
 
     def uploads(self) -> int:
         return len(self.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=PREFIX).get("Uploads", []))

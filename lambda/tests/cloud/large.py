@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A large file is counted within the function's 256 MB, by the columns that are needed alone.
+"""A large file is counted within a quarter of the function's 256 MB, by the columns that are needed alone.
 
     large.py BOOTSTRAP MEGABYTES    with SMARTLOG_TEST_MINIO (and _USER, _PASSWORD) and SMARTLOG_TEST_DYNAMODB set
 """
@@ -25,7 +25,8 @@ from exactly_once import REGION, event, make_table  # noqa: E402
 from function import Function  # noqa: E402
 
 DATE, ROWS = "2026-01-15", 131_072
-LIMIT_KB = 256 * 1024
+# Resident, at most. Less than half of the file: a function that holds all of it does not pass.
+LIMIT_KB = 64 * 1024
 
 
 def row_group(services: list[str]) -> pa.Table:
@@ -86,7 +87,7 @@ def main() -> None:
     assert sum(item["total_logs"] for item in found.values()) == groups * ROWS, found
     assert all(item["avg_message_length"] == 140 for item in found.values()), found
     assert sum(item["error_count"] for item in found.values()) == groups * ROWS // 4, found
-    assert peak < LIMIT_KB, f"{peak} KB of memory, at most {LIMIT_KB} are there"
+    assert peak < LIMIT_KB, f"{peak} KB of memory, expected at most {LIMIT_KB}"
     s3.delete_object(Bucket=name, Key=key)
     print(f"{size >> 20} MiB, {groups * ROWS} rows in {seconds:.1f} s with {peak / 1024:.0f} MiB of memory")
 

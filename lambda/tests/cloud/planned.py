@@ -3,7 +3,8 @@
 
     planned.py BOOTSTRAP|PACKAGE.zip    with SMARTLOG_TEST_TERRAFORM, _TERRAFORM_CONFIG, _MOTO_PYTHON set
 
-Judged: the bucket's settings as S3 tells them, the daily summaries against a recount, a broken file against the queue of failures.
+Judged: the bucket's settings as S3 tells them, the daily summaries against a recount, a broken file against the queue of failures;
+and by Terraform alone, what a destroy says and when it may take data with it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ import create  # noqa: E402
 import files  # noqa: E402
 
 REGION, DATE = "eu-west-1", "2026-01-15"
+BUCKET = "smart-log-analyzer-logs-somebody"
+TABLES = ("summaries", "contributions")
+HOLD_DATA = {"module.bucket.aws_s3_bucket.logs", *(f"module.summaries.aws_dynamodb_table.{name}" for name in TABLES)}
+LOST = f"DESTROY LOSES every log file in s3://{BUCKET}/lake/ and every daily summary in the table daily_summaries. "
 
 
 def plan(folder: Path, package: Path) -> dict:
@@ -49,7 +54,44 @@ def plan(folder: Path, package: Path) -> dict:
     run("plan", "-input=false", "-no-color", "-out=plan", *given)
     # On stand-ins, so that also the policies are known that are made of ARNs.
     run("apply", "-input=false", "-no-color", "plan")
-    return json.loads(run("show", "-json"))
+    planned = json.loads(run("show", "-json"))
+    check_destroy(run, given)
+    return planned
+
+
+def check_destroy(run, given: list) -> None:
+    """It says what would be lost, and data is lost only where that was asked for, by an apply before."""
+
+    def changes(*arguments: str) -> tuple[str, dict]:
+        said = run("plan", "-input=false", "-no-color", "-out=next", *given, *arguments)
+        return said, json.loads(run("show", "-json", "next"))
+
+    said, plan = changes("-destroy")
+    assert LOST + "It is refused while they hold data" in said and "Plan: 0 to add, 0 to change, " in said, said
+    assert unguarded(plan, "before") == dict.fromkeys(HOLD_DATA, False), unguarded(plan, "before")
+
+    wanted = "-var=destroy_data=true"
+    _, plan = changes(wanted)
+    assert unguarded(plan, "after") == dict.fromkeys(HOLD_DATA, True), unguarded(plan, "after")
+    run("apply", "-input=false", "-no-color", "next")
+    said, plan = changes("-destroy", wanted)
+    assert LOST + "destroy_data is set: they go without another question." in said, said
+    assert unguarded(plan, "before") == dict.fromkeys(HOLD_DATA, True), unguarded(plan, "before")
+    run("apply", "-input=false", "-no-color", "next")
+    left = json.loads(run("show", "-json"))
+    assert "values" not in left, f"a destroy leaves {left}"
+
+
+def unguarded(plan: dict, when: str) -> dict:
+    """Whether bucket and tables may go with what they hold, as they were before a change or are after it."""
+    found = {}
+    for resource in plan["resource_changes"]:
+        setting = resource["change"][when]
+        if resource["type"] == "aws_s3_bucket":
+            found[resource["address"]] = setting["force_destroy"]
+        if resource["type"] == "aws_dynamodb_table":
+            found[resource["address"]] = not setting["deletion_protection_enabled"]
+    return found
 
 
 def check_settings(s3, aws, bucket: str) -> None:
@@ -98,7 +140,7 @@ def check(planned: dict, endpoint: str) -> None:
         return boto3.client(service, endpoint_url=endpoint, region_name=REGION, **keys)
 
     count = create.create(planned, endpoint)
-    bucket, s3 = "smart-log-analyzer-logs-somebody", aws("s3")
+    bucket, s3 = BUCKET, aws("s3")
     check_settings(s3, aws, bucket)
     s3.delete_bucket_policy(Bucket=bucket)  # moto denies everything under it: it does not look at the condition
     rng = random.Random(7)

@@ -55,13 +55,14 @@ pub struct S3Config {
     pub precondition: Precondition,
 }
 
-/// How a write is made to fail when the name is taken.
+/// How a write leaves alone what has its name already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precondition {
     /// `If-None-Match: *`: AWS, MinIO and most others.
     #[default]
     S3,
-    /// `x-goog-if-generation-match: 0`: Google Cloud Storage.
+    /// By looking first: Google Cloud Storage passes over `If-None-Match`, and refuses its own `x-goog-if-generation-match`
+    /// beside the `x-amz-` headers of every signed request.
     Gcs,
 }
 

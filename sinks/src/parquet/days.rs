@@ -1,7 +1,7 @@
 //! The days of a target: closing them, saying what they consist of, deleting what no longer counts.
 //!
 //! ```text
-//!   export_days: revision moves with every change of a day's files
+//!   export_days: revision moves with every change of a day's files (what nobody finished is voided)
 //!     └ closed, and manifest_revision behind ─▶ _manifest-vN.json ─▶ manifest_version = N ─▶ _SUCCESS ─▶ success_version = N
 //!                                                                                              └▶ voided files are deleted
 //! ```
@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// A partition whose sink has not been heard of for so long is not waited for: it may be of a topic that is gone, and what it
 /// still brings makes another version of the manifest.
 const SILENT_US: i64 = 10 * 60 * 1_000_000;
+/// A `smartlog export` whose files are not complete after so long was killed or stopped: until they are voided, readers of the
+/// folder find their rows twice. One that is but slow fails then.
+const ABANDONED_US: i64 = 60 * 60 * 1_000_000;
 /// Days of one pass at most; the rest comes with the next.
 const DAYS_A_PASS: i64 = 100;
 
@@ -83,6 +86,7 @@ impl Days {
         if let Some(end) = complete {
             self.close_before(end).await?;
         }
+        self.void_abandoned().await?;
         for day in self.changed().await? {
             self.write_manifest(&day, complete).await?;
         }
@@ -114,6 +118,16 @@ impl Days {
         let sql = "UPDATE export_days SET closed = 1, revision = revision + 1 WHERE target = $1 AND closed = 0 AND date < $2";
         let step = Step::new(sql, values![self.ledger.target.as_str(), open.to_string()]);
         self.ledger.tables.apply(&[step]).await.map(drop)
+    }
+
+    async fn void_abandoned(&mut self) -> Result<(), SinkError> {
+        let before = wall_us() - ABANDONED_US;
+        let sql = "SELECT DISTINCT date FROM export_files WHERE target = $1 AND generation > 0 AND status = 'intended' \
+                   AND created_us < $2";
+        for row in self.ledger.tables.query(sql, values![self.ledger.target.as_str(), before]).await? {
+            self.ledger.void_unfinished(row.text(0), before).await?;
+        }
+        Ok(())
     }
 
     async fn changed(&mut self) -> Result<Vec<DayState>, SinkError> {

@@ -72,7 +72,7 @@ pub async fn export_day(
     let mut days = keeper::open(&anew.export, &anew.store, &patience).await?;
     let date = anew.day.to_string();
     days.ledger.tables.apply(&[days.ledger.know_day(&date)]).await?;
-    void_interrupted(&mut days, &date).await?;
+    days.ledger.void_unfinished(&date, i64::MAX).await?;
     let Some(state) = days.state(&date).await? else {
         return Err(days.ledger.tables.broken("read export_days", "the day that was just made is gone"));
     };
@@ -108,15 +108,6 @@ pub async fn export_day(
         replaced_files: replaced.len(),
         replaced_rows,
     })
-}
-
-/// What an earlier run wrote and did not finish counts for nothing.
-async fn void_interrupted(days: &mut Days, date: &str) -> Result<(), SinkError> {
-    let target = days.ledger.target.clone();
-    let sql = "UPDATE export_files SET status = 'voided' WHERE target = $1 AND date = $2 AND generation > 0 \
-               AND status = 'intended'";
-    let steps = [Step::new(sql, values![target, date]), days.ledger.changed_day(date)];
-    days.ledger.tables.apply(&steps).await.map(drop)
 }
 
 /// What the stream has completed; what is stored where it has nothing to do with this target, or has not come by yet.
@@ -292,6 +283,10 @@ async fn publish(
     steps.push(days.ledger.changed_day(date));
     steps.extend(days.ledger.used(days.target.usage().take()));
     if !days.ledger.tables.apply(&steps).await? && !is_published(days, date, &entries).await? {
+        // Whoever voided them may have deleted their objects before the last ones were there.
+        let sql = "UPDATE export_files SET deleted_us = NULL WHERE target = $1 AND date = $2 AND generation = $3 \
+                   AND status = 'voided'";
+        days.ledger.tables.apply(&[Step::new(sql, values![target, date, generation])]).await?;
         return Err(another(days, date));
     }
     Ok(entries)
@@ -308,7 +303,8 @@ fn another(days: &Days, date: &str) -> SinkError {
         store: days.ledger.tables.name().to_owned(),
         doing: format!("export {date} anew"),
         found:
-            "another `smartlog export` of that day ran at the same time, or `smartlog run` began to export"
+            "another `smartlog export` of that day ran at the same time, `smartlog run` began to export, or its files \
+             were not there within an hour"
                 .into(),
         advice: "run it again".into(),
     })

@@ -223,6 +223,16 @@ impl Ledger {
         Ok(rows.iter().map(Entry::read).collect())
     }
 
+    /// Voids what a `smartlog export` of a day began before `before_us` and did not complete.
+    pub async fn void_unfinished(&mut self, date: &str, before_us: i64) -> Result<(), SinkError> {
+        let sql = "UPDATE export_files SET status = 'voided' WHERE target = $1 AND date = $2 AND generation > 0 \
+                   AND status = 'intended' AND created_us < $3";
+        let values = values![self.target.as_str(), date, before_us];
+        // The day first, as where a generation is completed: of the two one waits, and neither for the other.
+        let steps = [self.changed_day(date), Step::new(sql, values)];
+        self.tables.apply(&steps).await.map(drop)
+    }
+
     /// Everything that was given to this sink with `watermark_us` or before is complete.
     pub async fn note_watermark(&mut self, watermark_us: i64) -> Result<(), SinkError> {
         let step = self.standing.note_watermark(&self.tables, watermark_us);

@@ -1,4 +1,4 @@
-# The files on Google Cloud Storage.
+# The files on Google Cloud Storage. The steps: docs/AWS_SETUP.md.
 
 terraform {
   required_version = ">= 1.10"
@@ -36,7 +36,18 @@ output "export_target" {
   value       = module.bucket.export_target
 }
 
-output "endpoint" {
-  description = "What to set as export.endpoint."
+output "s3_endpoint" {
+  description = "What to set as export.s3_endpoint, beside s3_region = \"auto\" and s3_dialect = \"gcs\"."
   value       = module.bucket.endpoint
+}
+
+output "access_key_id" {
+  description = "AWS_ACCESS_KEY_ID of the exporter."
+  value       = module.bucket.access_key_id
+}
+
+output "secret_access_key" {
+  description = "AWS_SECRET_ACCESS_KEY of the exporter."
+  value       = module.bucket.secret_access_key
+  sensitive   = true
 }

@@ -1,5 +1,5 @@
 # The same bucket on Google Cloud Storage, with keys for its S3-compatible interface. The exporter writes to it by
-# endpoint https://storage.googleapis.com; the daily summaries are AWS's alone.
+# endpoint https://storage.googleapis.com and s3_dialect "gcs"; the daily summaries are AWS's alone.
 
 resource "google_storage_bucket" "logs" {
   #checkov:skip=CKV_GCP_62:a log of every access needs a second bucket and is paid for

@@ -8,14 +8,14 @@ use smartlog_sinks::parquet::{ExportConfig, Kept, Precondition, S3Config};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a write is made to fail when its name is taken.
+/// How a write leaves alone what has its name already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// If-None-Match: AWS, MinIO and most others.
     #[default]
     S3,
-    /// x-goog-if-generation-match: Google Cloud Storage with interoperability keys.
+    /// By looking first: Google Cloud Storage with interoperability keys.
     Gcs,
 }
 
@@ -55,7 +55,7 @@ pub struct Export {
     pub s3_region: Option<String>,
     /// Put the bucket's name into the path rather than into the host name, as MinIO wants it.
     pub s3_path_style: bool,
-    /// Whose words say that a write must not replace anything: s3 or gcs.
+    /// How a write leaves alone what has its name already: s3 or gcs.
     pub s3_dialect: Dialect,
 }
 
