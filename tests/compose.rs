@@ -118,6 +118,28 @@ fn every_service_is_pinned_bounded_watched_and_shown_to_this_host_only() {
     );
 }
 
+/// `docker compose up --wait` takes the end of a service for a failure unless another one waits for it.
+#[test]
+fn somebody_waits_for_each_service_that_ends() {
+    let Some(reader) = Reader::require() else { return };
+    let mut found = BTreeSet::new();
+    for file in VARIANTS.map(|(file, ..)| file) {
+        let project = reader.compose(repository(), &variant(file)).expect(file);
+        let dependencies =
+            members(&project["services"]).flat_map(|(_, service)| members(&service["depends_on"]));
+        let waited = dependencies.filter(|(_, how)| how["condition"] == "service_completed_successfully");
+        let waited: BTreeSet<&String> = waited.map(|(name, _)| name).collect();
+        for (name, service) in members(&project["services"]) {
+            let runs_on = service["restart"] == "unless-stopped" || service["restart"] == "always";
+            if !runs_on && service["healthcheck"].is_null() {
+                assert!(waited.contains(name), "{file}: {name} ends, and nobody waits for it");
+                found.insert(name.clone());
+            }
+        }
+    }
+    assert_eq!(found, ["aws-setup", "migrate", "opensearch-setup"].map(str::to_owned).into());
+}
+
 #[test]
 fn every_variable_is_explained_with_its_default() {
     let mut used = BTreeMap::new();

@@ -3,8 +3,8 @@
 
 use smartlog_tests::document::{Block, INDENTED, blocks, documents, read};
 use smartlog_tests::manifest::repository;
-use smartlog_tests::program::binary;
-use std::collections::BTreeSet;
+use smartlog_tests::program::{binary, binary_with_s3};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -48,6 +48,7 @@ const PROOFS: &[(&str, &str, Proof)] = &[
     ("docs/API.md", "Several API processes", Test("api/tests/redis.rs", "changes_come_by_redis")),
     ("docs/AWS_SETUP.md", "2. The budget first", Owed("an account")),
     ("docs/AWS_SETUP.md", "3. The rest", Owed("an account")),
+    ("docs/AWS_SETUP.md", "Files on Google Cloud Storage", Owed("an account")),
     ("docs/AWS_SETUP.md", "Costs", Owed("an account")),
     ("docs/BENCHMARKS.md", "Benchmarks", ByHand),
     (
@@ -249,6 +250,137 @@ fn a_command_that_is_not_understood_would_be_found() {
         Some((vec!["SMARTLOG_STORE_URL=sqlite:x".to_owned()], vec!["migrate".to_owned()]))
     );
     assert_eq!(command_in("cargo run"), None);
+}
+
+/// Blocks of TOML that are no `smartlog.toml`: document, section, what they are.
+const OTHER_TOML: &[(&str, &str, &str)] =
+    &[("docs/DETECTION.md", "What is expected", "a calendar: the file that detection.calendar names")];
+/// Variables that are no settings, beside those of the tests (`SMARTLOG_TEST_…`): names, and who hears them.
+const OTHER_VARIABLES: &[(&str, &str)] = &[
+    ("SMARTLOG_BIN", "tests and benchmarks: the program to run"),
+    ("SMARTLOG_LAMBDA_LARGE_MB", "lambda/tests"),
+    ("SMARTLOG_RECOVERY_KILLS", "tests/recovery.rs"),
+    ("SMARTLOG_SERVICES", "tests: none leaves out what needs services"),
+];
+/// A store that every setting goes with.
+const STORE: (&str, &str) = ("SMARTLOG_STORE_URL", "postgres://smartlog@db/logs");
+
+/// The settings in each section of a document, as files, with a file of this folder in place of each secret and certificate.
+fn settings_in(document: &str, folder: &Path) -> Vec<(String, String)> {
+    let other = |block: &Block| {
+        OTHER_TOML.iter().any(|(whose, section, _)| *whose == document && *section == block.section)
+    };
+    let toml = blocks(document).into_iter().filter(|block| block.language == "toml" && !other(block));
+    let here = format!("\"{}\"", folder.join("secret").display());
+    let file = |text: String| {
+        let own = |(n, part): (usize, &str)| match part {
+            part if n % 2 == 1 && part.starts_with('/') => here.clone(),
+            part if n % 2 == 1 => format!("\"{part}\""),
+            part => part.to_owned(),
+        };
+        text.split('"').enumerate().map(own).collect::<String>()
+    };
+    toml.map(|block| (block.section, file(block.text))).collect()
+}
+
+/// A folder of a reader: a secret, which may be the address of a webhook, and settings.
+fn readers_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("secret"), "https://hooks.example/secret\n").expect("written");
+    folder
+}
+
+/// Whether `smartlog run` takes this file of settings and these variables; with all its features, for a document may want them.
+fn judged(folder: &Path, settings: &str, variables: &[(String, String)]) -> Result<(), String> {
+    std::fs::write(folder.join("smartlog.toml"), settings).expect("written");
+    let mut command = Command::new(binary_with_s3());
+    command.args(["run", "--config", "smartlog.toml", "--show-config"]).current_dir(folder).env_clear();
+    let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let output = command.envs(std::iter::once(STORE).chain(variables)).output().expect("smartlog starts");
+    if output.status.success() { Ok(()) } else { Err(said(&output)) }
+}
+
+#[test]
+fn every_file_of_settings_in_a_document_is_taken() {
+    let folder = readers_folder();
+    let mut found = 0;
+    for document in documents() {
+        for (section, settings) in settings_in(&document, folder.path()) {
+            let taken = judged(folder.path(), &settings, &[]);
+            taken.unwrap_or_else(|said| panic!("{document}, {section}: {settings}{said}"));
+            found += 1;
+        }
+    }
+    assert!(found >= 5, "{found} blocks of settings were found");
+    for (document, section, what) in OTHER_TOML {
+        let there = |block: &Block| block.section == *section && block.language == "toml";
+        assert!(blocks(document).iter().any(there), "{document}, {section} has no {what}");
+    }
+}
+
+/// What each section of a document sets by variables, with a value where it leaves that to the reader.
+fn variables_in(document: &str, folder: &Path) -> BTreeMap<String, Vec<(String, String)>> {
+    let (mut section, mut fenced, mut found) = (String::new(), false, BTreeMap::<_, Vec<_>>::new());
+    for line in read(document).lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        if let Some(heading) = line.strip_prefix('#').filter(|_| !fenced) {
+            heading.trim_start_matches('#').trim().clone_into(&mut section);
+        }
+        for (name, value) in line.split("SMARTLOG_").skip(1).filter_map(|rest| rest.split_once('=')) {
+            let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            let name = format!("SMARTLOG_{name}");
+            let other = OTHER_VARIABLES.iter().any(|(known, _)| *known == name);
+            if other || name.starts_with("SMARTLOG_TEST_") || !name.chars().all(is_name) {
+                continue;
+            }
+            let value = value.split([' ', '`']).next().unwrap_or_default();
+            let value = value.trim_matches(['\'', '"', ',', ';', ')']);
+            found.entry(section.clone()).or_default().push((name, value_of(value, folder)));
+        }
+    }
+    found
+}
+
+/// A value, or one in its place where the reader is to put something of their own: `$NAME` and `${{…}}` are addresses, `…` a
+/// part of one, and files are those of this folder.
+fn value_of(written: &str, folder: &Path) -> String {
+    match written {
+        address if address.starts_with('$') => STORE.1.to_owned(),
+        path if path.starts_with('/') || path.starts_with("%d/") => {
+            folder.join("secret").display().to_string()
+        }
+        value => value.replace('…', "host.example"),
+    }
+}
+
+#[test]
+fn every_variable_in_a_document_is_taken_with_the_others_of_its_section() {
+    let folder = readers_folder();
+    let mut found = 0;
+    for document in documents() {
+        let files = settings_in(&document, folder.path());
+        for (section, variables) in variables_in(&document, folder.path()) {
+            let file = files.iter().find(|(of, _)| *of == section).map_or("", |(_, settings)| settings);
+            let taken = judged(folder.path(), file, &variables);
+            taken.unwrap_or_else(|said| panic!("{document}, {section}: {variables:?}: {said}"));
+            found += variables.len();
+        }
+    }
+    assert!(found > 20, "{found} variables were found");
+}
+
+#[test]
+fn a_setting_that_is_not_understood_would_be_found() {
+    let folder = readers_folder();
+    let wrong = |settings: &str, name: &str, value: &str| {
+        judged(folder.path(), settings, &[(name.to_owned(), value.to_owned())]).expect_err("refused")
+    };
+    let said = wrong("[mapping]\npreset = \"ecs\"\n", "SMARTLOG_KAFKA_TOPICS", "logs");
+    assert!(said.contains("there is no setting `mapping`"), "{said}");
+    let said = wrong("", "SMARTLOG_ALERTS_HOOKS", "oncall=slack");
+    assert!(said.contains("SMARTLOG_ALERTS_HOOKS__NAME"), "{said}");
+    let said = wrong("", "SMARTLOG_ALERTS_HOOKS__ONCALL", "slack");
+    assert!(said.contains("`oncall` has no address"), "{said}");
 }
 
 /// The targets that are named after `make`.

@@ -20,6 +20,18 @@ fn objects(variant: &str) -> Option<Vec<Value>> {
     Some(list.as_array().expect("a list").clone())
 }
 
+/// The overlay `single` with the component `generator`, or `None` when tests of services are switched off.
+fn with_generator() -> Option<Vec<Value>> {
+    let reader = Reader::require()?;
+    let folder = copied(&["k8s"]);
+    let overlay = folder.path().join("k8s/overlays/single");
+    let file = overlay.join("kustomization.yaml");
+    let text = std::fs::read_to_string(&file).expect("text") + "  - ../../components/generator\n";
+    std::fs::write(&file, text).expect("written");
+    let list = reader.kustomize(&overlay).expect("rendered");
+    Some(list.as_array().expect("a list").clone())
+}
+
 /// What kubeconform says against `objects`.
 fn refused(objects: &[Value]) -> Option<Result<(), String>> {
     let service = Service::require("kubeconform")?;
@@ -227,9 +239,13 @@ fn variables(objects: &[Value], container: &Value, folder: &Path) -> BTreeMap<St
         .filter_map(|mount| mount["mountPath"].as_str())
         .collect();
     for (variable, path) in all.iter_mut().filter(|(_, value)| value.starts_with('/')) {
-        // The API has neither, and must not look at the variables.
-        let of_dataflow = ["SMARTLOG_MODELS_FOLDER", "SMARTLOG_ENGINE_HOSTFILE"].contains(&variable.as_str());
-        if of_dataflow && container["name"] == "api" {
+        // Who has no such file must not look at the variable.
+        let whose: &[&str] = match variable.as_str() {
+            "SMARTLOG_MODELS_FOLDER" | "SMARTLOG_ENGINE_HOSTFILE" => &["dataflow"],
+            "SMARTLOG_STORE_PASSWORD_FILE" => &["dataflow", "api"],
+            _ => &["dataflow", "api", "generator"],
+        };
+        if !whose.iter().any(|name| container["name"] == *name) {
             continue;
         }
         assert!(mounted.iter().any(|mount| path.starts_with(mount)), "{variable}: {path} is not mounted");
@@ -242,8 +258,9 @@ fn variables(objects: &[Value], container: &Value, folder: &Path) -> BTreeMap<St
 
 #[test]
 fn smartlog_understands_every_argument_and_variable_that_its_pods_give_it() {
-    for variant in VARIANTS {
-        let Some(objects) = objects(variant) else { return };
+    let of_variants = VARIANTS.into_iter().filter_map(|variant| Some((variant, objects(variant)?)));
+    let generator = with_generator().map(|objects| ("components/generator", objects));
+    for (variant, objects) in of_variants.chain(generator) {
         for (workload, template) in workloads(&objects) {
             let folder = tempfile::tempdir().expect("a folder");
             let container = container(template);
@@ -262,19 +279,27 @@ fn smartlog_understands_every_argument_and_variable_that_its_pods_give_it() {
 
 #[test]
 fn the_generator_can_be_added() {
-    let Some(reader) = Reader::require() else { return };
-    let folder = copied(&["k8s"]);
-    let overlay = folder.path().join("k8s/overlays/single");
-    let file = overlay.join("kustomization.yaml");
-    let text = std::fs::read_to_string(&file).expect("text") + "  - ../../components/generator\n";
-    std::fs::write(&file, text).expect("written");
-    let objects = reader.kustomize(&overlay).expect("rendered");
-    let objects = objects.as_array().expect("a list");
-    refused(objects).expect("required above").expect("it conforms");
-    assert_eq!(
-        strings(
-            &container(&named(objects, "Deployment", "smartlog-generator")["spec"]["template"])["command"]
-        ),
-        ["smartlog", "generate"]
-    );
+    let Some(objects) = with_generator() else { return };
+    refused(&objects).expect("required above").expect("it conforms");
+    let container_of = |kind, name| container(&named(&objects, kind, name)["spec"]["template"]);
+    let generator = container_of("Deployment", "smartlog-generator");
+    assert_eq!(strings(&generator["command"]), ["smartlog", "generate"]);
+    assert_eq!(generator["image"], container_of("StatefulSet", "smartlog-dataflow")["image"]);
+}
+
+#[test]
+fn prometheus_knows_the_jobs_by_the_names_of_rules_and_dashboards() {
+    let Some(objects) = objects("overlays/single") else { return };
+    for (monitor, job) in [("smartlog-dataflow", "smartlog"), ("smartlog-api", "smartlog-api")] {
+        let spec = &named(&objects, "ServiceMonitor", monitor)["spec"];
+        let services = of_kind(&objects, "Service");
+        let chosen =
+            |service: &&&Value| selects(&spec["selector"]["matchLabels"], &service["metadata"]["labels"]);
+        let service = services.iter().find(chosen).expect("a service");
+        // Where no label is named, the operator takes the name of the service.
+        let label = spec["jobLabel"].as_str().map(|label| &service["metadata"]["labels"][label]);
+        assert_eq!(label.unwrap_or(&service["metadata"]["name"]), job, "{monitor}");
+    }
+    let rules = std::fs::read_to_string(repository().join("grafana/prometheus/rules/alerts.yml"));
+    assert!(rules.expect("text").contains(r#"absent(up{job="smartlog"})"#));
 }
