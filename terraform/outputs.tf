@@ -23,6 +23,11 @@ output "contributions_table" {
   value       = module.summaries.contributions_name
 }
 
+output "table_billing" {
+  description = "What to set as cloud.table_billing, so that the estimate of costs charges requests to the tables where AWS does."
+  value       = var.table_billing_mode == "PROVISIONED" ? "provisioned" : "on_demand"
+}
+
 output "function" {
   description = "The function's name."
   value       = module.function.name

@@ -88,7 +88,7 @@ variable "log_retention_days" {
 }
 
 variable "table_billing_mode" {
-  description = "PAY_PER_REQUEST, or PROVISIONED: 25 units each of reading and writing are free for ever, on-demand requests are not."
+  description = "PAY_PER_REQUEST, or PROVISIONED: 25 units each of reading and writing are free for ever, on-demand requests are not. The estimate of costs asks which: output table_billing."
   type        = string
   default     = "PAY_PER_REQUEST"
 

@@ -377,8 +377,7 @@ fn get(address: &str, path: &str) -> Option<Value> {
 ///   beyond 16 MiB a file goes in parts of 8.
 /// - Whether the day is closed already by the run that completes this file depends on how its logs came in batches, so a
 ///   manifest may come one run later; and of what is at random nothing need become an episode.
-/// - The run after that closes the day, or goes on where its predecessor died, and each has late logs of this day: it writes
-///   another manifest, looks at `_SUCCESS` and replaces it.
+/// - What is left for the runs after it depends on that.
 const DEATHS: [(&str, u64, bool, bool); 9] = [
     (r"^POST .*[?&]uploads", 1, true, true),
     (r"^PUT .*partNumber=", 1, false, true),
@@ -386,9 +385,9 @@ const DEATHS: [(&str, u64, bool, bool); 9] = [
     (r"^POST .*[?&]uploadId=", 1, false, true),
     (r"^POST .*[?&]uploadId=", 1, true, true),
     (r"^PUT .*/_manifest-", 1, true, false),
-    (r"^PUT .*/_SUCCESS", 1, false, true),
+    (r"^PUT .*/_SUCCESS", 1, false, false),
     (r"^PUT .*/episodes\.parquet", 1, true, false),
-    (r"^HEAD ", 1, false, true),
+    (r"^HEAD ", 1, false, false),
 ];
 
 /// Logs whose messages do not compress, so that a file is uploaded in parts.

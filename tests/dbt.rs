@@ -1,17 +1,22 @@
-//! `dbt/` on a PostgreSQL that the program filled: its own tests pass, its daily table equals `daily_summaries`, and its tests can fail.
+//! `dbt/` on a PostgreSQL that the program filled: its own tests pass, its daily table equals `daily_summaries`, its page explains
+//! columns that are there, and its tests can fail.
 
+use serde_json::Value;
 use smartlog_test_services::Service;
-use smartlog_tests::manifest::{copied, repository};
+use smartlog_tests::manifest::{copied, members, repository};
 use smartlog_tests::program::{Program, bootstrap};
 use smartlog_tests::store::{Kind, Store};
 use smartlog_tests::topic::Topic;
 use smartlog_tests::unique;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 /// Long: the machine may be busy with other things.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The tables for analysts, as `dbt/README.md` lists them.
+const MARTS: [&str; 3] = ["hourly_service_metrics", "daily_service_metrics", "anomalies_by_service"];
 
 /// Thirty hours of a web shop over two or three days, with an incident every half hour.
 fn fill(brokers: &str, topic: &str) {
@@ -66,7 +71,8 @@ fn dbt(project: &Path, store: &Store, verb: &str) -> Option<(bool, String)> {
     let (address, database) = rest.split_once('/').expect("a database");
     let (host, port) = address.split_once(':').expect("a port");
     let output = Command::new(program)
-        .args([verb, "--profiles-dir", ".", "--no-use-colors"])
+        .args(verb.split(' '))
+        .args(["--profiles-dir", ".", "--no-use-colors"])
         .current_dir(project.join("dbt"))
         .envs([("PGUSER", user), ("PGHOST", host), ("PGPORT", port), ("PGDATABASE", database)])
         .env("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
@@ -94,6 +100,7 @@ fn the_project_builds_and_its_days_equal_the_summaries_in_the_cloud() {
 
     let (content, said) = dbt(project.path(), &store, "build").expect("required");
     assert!(content && said.contains("ERROR=0") && said.contains("SKIP=0"), "{said}");
+    the_page_holds_the_marts(&store, project.path());
     let output = Command::new(Service::require("python").expect("required").address())
         .arg("-B")
         .arg(repository().join("tests/dbt/daily.py"))
@@ -108,6 +115,32 @@ fn the_project_builds_and_its_days_equal_the_summaries_in_the_cloud() {
     assert!(rows >= 2 * 26, "each day has the services of the shop: {rows}");
 
     a_wrong_number_is_found(&mut store, project.path());
+}
+
+/// Each table is in what the page shows of the database, and each column that is explained is one of its table.
+fn the_page_holds_the_marts(store: &Store, project: &Path) {
+    let (content, said) = dbt(project, store, "docs generate").expect("required");
+    let target = project.join("dbt/target");
+    assert!(content && target.join("index.html").is_file(), "{said}");
+    let read = |name: &str| -> Value {
+        let text = std::fs::read_to_string(target.join(name)).expect(name);
+        serde_json::from_str(&text).expect(name)
+    };
+    let (catalog, manifest) = (read("catalog.json"), read("manifest.json"));
+    assert!(catalog["errors"].is_null(), "{}", catalog["errors"]);
+    for mart in MARTS {
+        let node = format!("model.smartlog.{mart}");
+        let columns_in = |of: &Value| -> BTreeSet<String> {
+            members(&of["nodes"][&node]["columns"]).map(|(name, _)| name.clone()).collect()
+        };
+        let (there, explained) = (columns_in(&catalog), columns_in(&manifest));
+        assert!(
+            !explained.is_empty() && explained.is_subset(&there),
+            "{mart} has {there:?}, and explained are {explained:?}"
+        );
+        let description = manifest["nodes"][&node]["description"].as_str();
+        assert!(description.is_some_and(|text| !text.is_empty()), "{mart} is not explained");
+    }
 }
 
 /// Numbers that nobody counted are found by the project's tests, each by one of them.

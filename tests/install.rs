@@ -180,6 +180,69 @@ fn the_bill_of_materials_names_every_crate_of_the_program() {
     assert!(named.len() > 200 && members(&bill["metadata"]["component"]).count() > 3);
 }
 
+/// What a command prints, which must end well.
+fn printed(command: &mut Command) -> String {
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Names of what lies in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_archive_of_a_release_holds_what_an_installation_takes() {
+    let (folder, unpacked) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let out = folder.path();
+    printed(Command::new(repository().join("scripts/dist")).arg("archive").arg(binary()).arg(out));
+    let said = printed(Command::new(binary()).arg("--version"));
+    let version = said.split_whitespace().nth(1).expect("a version");
+    let written = names(out);
+    let archive = written.iter().find(|name| name.ends_with(".tar.gz")).expect("an archive");
+    let name = archive.trim_end_matches(".tar.gz");
+    assert!(name.starts_with(&format!("smartlog-{version}-{}-", std::env::consts::ARCH)), "{name}");
+    let bill = format!("{name}.sbom.cdx.json");
+    assert_eq!(written, ["SHA256SUMS", &bill, archive]);
+    let sums = printed(Command::new("sha256sum").args(["--strict", "-c", "SHA256SUMS"]).current_dir(out));
+    assert_eq!(sums.lines().collect::<Vec<_>>(), [format!("{bill}: OK"), format!("{archive}: OK")]);
+    let bill: Value = serde_json::from_slice(&std::fs::read(out.join(bill)).expect("a file")).expect("JSON");
+    let component = &bill["metadata"]["component"];
+    assert_eq!((&component["name"], &component["version"]), (&"smartlog".into(), &version.into()));
+
+    // Nothing of who packed it, and when.
+    let list =
+        printed(Command::new("tar").args(["--utc", "--numeric-owner", "-tvzf"]).arg(out.join(archive)));
+    let neutral = |line: &str| line.contains(" 0/0 ") && line.contains(" 1980-01-01 00:00 ");
+    assert!(list.lines().all(neutral), "{list}");
+    // As docs/DEPLOY.md unpacks it.
+    printed(
+        Command::new("tar")
+            .arg("-C")
+            .arg(unpacked.path())
+            .args(["--strip-components=1", "-xzf"])
+            .arg(out.join(archive)),
+    );
+    let mut documents =
+        ["LICENSE", "README.md", "CHANGELOG.md", "smartlog.example.toml"].map(str::to_owned).to_vec();
+    documents.extend(UNITS.map(|unit| format!("deploy/systemd/{unit}")));
+    let mut expected = vec!["smartlog".to_owned()];
+    for path in &documents {
+        let name = path.rsplit('/').next().expect("a name");
+        let packed = std::fs::read_to_string(unpacked.path().join(name)).expect(name);
+        assert!(packed == read(path), "{name} is not {path}");
+        expected.push(name.to_owned());
+    }
+    expected.sort();
+    assert_eq!(names(unpacked.path()), expected);
+    assert_eq!(printed(Command::new(unpacked.path().join("smartlog")).arg("--version")), said);
+}
+
 /// A host that is deployed to: the hook's POST makes it the next version, after two more questions.
 fn host() -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -1,7 +1,9 @@
-//! The program and a real OpenSearch: every log of the topic is there once, through kills of both.
+//! The program and a real OpenSearch: every log of the topic is there once, through kills of both. And its dashboard, which asks
+//! for fields that the index has.
 
 use serde_json::Value;
 use smartlog_test_services::Service;
+use smartlog_tests::manifest::{members, repository, strings};
 use smartlog_tests::program::run_to_end;
 use smartlog_tests::scene::{PATIENCE, Scene};
 use smartlog_tests::store::Kind;
@@ -89,4 +91,103 @@ fn every_log_is_in_the_index_once_through_kills_of_both() {
     assert!(store.len() > 8, "{store:?}");
     assert_eq!(index, store);
     web::send_json("DELETE", &format!("{url}/{prefix}-*"), "").expect("an answer");
+}
+
+/// What is done with a field.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    /// It is an axis of time.
+    Time,
+    /// Values are told apart: groups, order.
+    Values,
+    Search,
+    Show,
+}
+
+impl Use {
+    fn goes_with(self, kind: &str) -> bool {
+        match self {
+            Use::Time => kind == "date",
+            Use::Values => !["text", "object"].contains(&kind),
+            Use::Search => kind != "object",
+            Use::Show => true,
+        }
+    }
+}
+
+/// JSON that stands as text within JSON.
+fn inner(text: &Value) -> Value {
+    text.as_str().map_or(Value::Null, |text| serde_json::from_str(text).expect("JSON"))
+}
+
+/// The fields that saved objects name, one object a line, and what for.
+fn named(dashboard: &str) -> Vec<(String, Use)> {
+    let mut found = Vec::new();
+    for line in dashboard.lines() {
+        let object: Value = serde_json::from_str(line).expect("JSON");
+        let attributes = &object["attributes"];
+        let mut add = |name: &str, what_for| found.push((name.to_owned(), what_for));
+        if let Some(name) = attributes["timeFieldName"].as_str() {
+            add(name, Use::Time);
+        }
+        strings(&attributes["columns"]).iter().for_each(|name| add(name, Use::Show));
+        for pair in attributes["sort"].as_array().into_iter().flatten() {
+            add(pair[0].as_str().expect("a name"), Use::Values);
+        }
+        for part in inner(&attributes["visState"])["aggs"].as_array().into_iter().flatten() {
+            let what_for = if part["type"] == "date_histogram" { Use::Time } else { Use::Values };
+            if let Some(name) = part["params"]["field"].as_str() {
+                add(name, what_for);
+            }
+        }
+        let source = inner(&attributes["kibanaSavedObjectMeta"]["searchSourceJSON"]);
+        let query = source["query"]["query"].as_str().unwrap_or_default();
+        for (end, _) in query.match_indices(':') {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
+            add(query[..end].rsplit(|c| !is_name(c)).next().unwrap_or_default(), Use::Search);
+        }
+    }
+    found
+}
+
+/// The fields of the index template that the program puts, and of which type they are.
+fn indexed() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(repository().join("sinks/src/search/index-template.json"));
+    let template: Value = serde_json::from_str(&text.expect("a file")).expect("JSON");
+    let kind = |field: &Value| field["type"].as_str().expect("a type").to_owned();
+    let mut found = BTreeMap::new();
+    for (name, field) in members(&template["template"]["mappings"]["properties"]) {
+        found.insert(name.clone(), kind(field));
+        found.extend(members(&field["fields"]).map(|(part, field)| (format!("{name}.{part}"), kind(field))));
+    }
+    found
+}
+
+/// What a dashboard asks of the index that it has not.
+fn missing(dashboard: &str) -> Vec<(String, Use)> {
+    let indexed = indexed();
+    let fits = |name: &str, what_for: Use| indexed.get(name).is_some_and(|kind| what_for.goes_with(kind));
+    named(dashboard).into_iter().filter(|(name, what_for)| !fits(name, *what_for)).collect()
+}
+
+#[test]
+fn the_dashboard_asks_for_fields_that_the_index_has() {
+    let file = repository().join("compose/elk/dashboard.ndjson");
+    let dashboard = std::fs::read_to_string(file).expect("a file");
+    let asked = named(&dashboard);
+    assert!(asked.len() > 12, "fields are looked for where it names none: {asked:?}");
+    let missing_in_it = missing(&dashboard);
+    assert!(missing_in_it.is_empty(), "{missing_in_it:?}");
+    for (right, wrong) in [
+        ("message.keyword", "message"),
+        ("\"host\"", "\"hostname\""),
+        ("level:(", "severity:("),
+        ("\"timeFieldName\": \"timestamp\"", "\"timeFieldName\": \"@timestamp\""),
+        ("\\\"field\\\": \\\"timestamp\\\"", "\\\"field\\\": \\\"level\\\""),
+        ("[\"timestamp\", \"desc\"]", "[\"message\", \"desc\"]"),
+    ] {
+        let broken = dashboard.replace(right, wrong);
+        assert_ne!(broken, dashboard, "the dashboard names {right}");
+        assert!(!missing(&broken).is_empty(), "{wrong} was not found in it");
+    }
 }

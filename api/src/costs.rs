@@ -54,6 +54,44 @@ impl Prices {
         });
         files.filter(|prices| prices.region == region).max_by(|a, b| a.as_of.cmp(&b.as_of))
     }
+
+    /// The same for tables that are billed so.
+    #[must_use]
+    pub fn billed(self, tables: TableBilling) -> Self {
+        match tables {
+            TableBilling::OnDemand => self,
+            TableBilling::Provisioned => {
+                Self { dynamodb_million_write_units: 0.0, dynamodb_million_read_units: 0.0, ..self }
+            }
+        }
+    }
+}
+
+/// How the function's tables are billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TableBilling {
+    /// By the units that requests take.
+    #[default]
+    OnDemand,
+    /// By the capacity that is set aside, whatever requests take of it. How much that is is not known here: it is taken to be
+    /// within the 25 units of each kind that are free for ever.
+    Provisioned,
+}
+
+impl TableBilling {
+    pub const ALL: [TableBilling; 2] = [TableBilling::OnDemand, TableBilling::Provisioned];
+
+    /// Reads what [`TableBilling::as_str`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|billing| billing.as_str() == text)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TableBilling::OnDemand => "on_demand",
+            TableBilling::Provisioned => "provisioned",
+        }
+    }
 }
 
 /// What an account has for nothing depends on its age.
@@ -105,13 +143,16 @@ impl Account {
 pub struct CloudCosts {
     pub(crate) account: Account,
     pub(crate) region: String,
+    pub(crate) tables: TableBilling,
 }
 
 impl CloudCosts {
-    /// `account`: `first_year`, `older` or `credits`. `None` when nothing is known of the account or the region.
-    pub fn new(account: &str, region: &str) -> Option<Self> {
+    /// `account`: `first_year`, `older` or `credits`; `tables`: `on_demand` or `provisioned`. `None` when nothing is known of
+    /// one of them or of the region.
+    pub fn new(account: &str, region: &str, tables: &str) -> Option<Self> {
         Prices::of(region)?;
-        Some(CloudCosts { account: Account::parse(account)?, region: region.to_owned() })
+        let (account, tables) = (Account::parse(account)?, TableBilling::parse(tables)?);
+        Some(CloudCosts { account, region: region.to_owned(), tables })
     }
 
     /// Regions whose prices come with the program.
@@ -125,12 +166,13 @@ impl CloudCosts {
 
 impl Default for CloudCosts {
     fn default() -> Self {
-        CloudCosts { account: Account::default(), region: "eu-west-1".into() }
+        let (account, tables) = (Account::default(), TableBilling::default());
+        CloudCosts { account, region: "eu-west-1".into(), tables }
     }
 }
 
-/// Free amounts of a month. DynamoDB's requests on demand are never among them; what it stores is (25 GB), and
-/// summaries never come near.
+/// Free amounts of a month. DynamoDB's requests on demand are never among them (provisioned ones have no price:
+/// [`TableBilling`]); what it stores is (25 GB), and summaries never come near.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Free {
     pub s3_gb: f64,
@@ -325,6 +367,21 @@ mod tests {
         near(costs.total, 0.403732);
         // 2,000 PUT and 5 GB that are not free: $0.0108 + $0.1225 more.
         near(usage.costs(&prices, &Account::Older.free()).total, 0.403732 + 0.1333);
+    }
+
+    /// The same month again: of the by-hand $0.3752592 the $0.0974592 of DynamoDB are gone. Its units alone are no reason to pay.
+    #[test]
+    fn provisioned_tables_cost_nothing_by_the_request() {
+        let (usage, free) = (many_small_files(), Account::FirstYear.free());
+        let prices = |tables| Prices::of("eu-west-1").expect("prices").billed(tables);
+        let costs = usage.costs(&prices(TableBilling::Provisioned), &free);
+        near(costs.dynamodb, 0.0);
+        near(costs.total, 0.3752592 - 0.0974592);
+        let units =
+            Usage { dynamodb_write_units: 138_240.0, dynamodb_read_units: 9_000.0, ..Usage::default() };
+        let status = |tables| Status::of(&units, &units.costs(&prices(tables), &free), &free);
+        assert_eq!(status(TableBilling::OnDemand), Status::Exceeded);
+        assert_eq!(status(TableBilling::Provisioned), Status::WithinFreeTier);
     }
 
     /// 3 million calls of 2 s at 256 MB: 2 M × $0.20/M = $0.40; 1,500,000 − 400,000 GB-s × $0.0000133334 = $14.66674.

@@ -2,13 +2,15 @@
 
 mod common;
 
-use common::{Bench, HOUR};
+use common::{Bench, HOUR, Server};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::{Value, json};
+use smartlog_api::CloudCosts;
 
 smartlog_test_services::on_both_stores!(
     nothing_exported_costs_nothing,
     a_month_costs_what_it_costs_by_hand,
+    provisioned_tables_cost_nothing_by_the_request,
     a_changed_ledger_changes_the_answer,
     what_was_measured_takes_the_place_of_what_was_estimated,
     what_the_buckets_lifecycle_deleted_is_not_paid_for,
@@ -139,6 +141,44 @@ async fn a_month_costs_what_it_costs_by_hand(bench: Bench) {
         5.0 * 0.005 + 30.0 * 0.0004 + answer["detail"]["s3_gb_months"].as_f64().expect("a number") * 0.023;
     near(&older["detail"]["exact_costs_usd"]["s3"], s3, 1e-6);
     server.end().await;
+}
+
+/// 2,000 calls that count 1 service: 2,000 × 7 write units and 2,000 × 2 read units, on demand more than half a cent:
+/// 14,000 × $0.705/M + 4,000 × $0.1415/M = $0.010436.
+async fn provisioned_tables_cost_nothing_by_the_request(bench: Bench) {
+    let month = month();
+    requests(&bench, "s3://lake/", &month.first, 2_000, 0).await;
+    let hour = bench.at(month.now);
+    bench
+        .execute(&format!(
+            "insert into hourly_metrics (hour, service, log_count, error_count, anomaly_count) values ({hour}, 'a', 1, 0, 0)"
+        ))
+        .await;
+    let server = billed(bench, "on_demand").await;
+    assert_tables_cost(&server, 0.010436, "exceeded", "on_demand").await;
+    let server = billed(server.stop().await, "provisioned").await;
+    // Of S3's requests all that is free is used, and no more.
+    assert_tables_cost(&server, 0.0, "approaching", "provisioned").await;
+    server.end().await;
+}
+
+async fn billed(bench: Bench, tables: &str) -> Server {
+    let mut config = bench.config();
+    config.cloud = CloudCosts::new("first_year", "eu-west-1", tables).expect("known");
+    Server::start(bench, config).await
+}
+
+async fn assert_tables_cost(server: &Server, dollars: f64, status: &str, tables: &str) {
+    let answer = server.json("/api/v1/costs/estimate").await;
+    let detail = &answer["detail"];
+    near(&detail["exact_costs_usd"]["dynamodb"], dollars, 1e-9);
+    near(&detail["exact_costs_usd"]["total"], dollars, 1e-9);
+    near(&detail["dynamodb_write_units"], 14_000.0, 0.0);
+    assert_eq!((&answer["status"], &detail["table_billing"]), (&json!(status), &json!(tables)));
+    let text = server.get("/metrics").await.text();
+    let name = "smartlog_cloud_cost_dollars{service=\"dynamodb\"} ";
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+    near(&json!(dollars), value.parse().expect("a number"), 1e-9);
 }
 
 async fn a_changed_ledger_changes_the_answer(bench: Bench) {

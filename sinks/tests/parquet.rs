@@ -422,6 +422,47 @@ async fn a_range_is_written_before_kafka_deletes_its_logs() {
     assert_same(&found, &expected(&logs));
 }
 
+/// Nothing else ends a range here. On one thread: the uploader works only while the sink waits for it.
+#[tokio::test]
+async fn what_waits_on_disk_stays_within_its_bound() {
+    let bench = Bench::sqlite().await;
+    let mut random = StdRng::seed_from_u64(12);
+    let mut lake = Lake::new();
+    lake.config.max_spool_bytes = 64 << 10;
+    lake.config.max_buffer_bytes = 1; // each batch goes to disk at once
+    lake.config.roll_bytes = 1 << 30;
+    lake.config.roll_every = Some(Duration::from_secs(86_400));
+    let mut logs = of_one_day(&mut random, 0, 6_000);
+    for log in &mut logs {
+        // Text that does not compress; the largest batches alone are more than the bound.
+        log.message = (0..200).map(|_| char::from(random.random_range(b'!'..=b'~'))).collect();
+    }
+    let mut sink = lake.sink(&bench);
+    sink.resume(&[source(0)]).await.expect("claimed");
+    let mut most = 0;
+    for batch in batches(&mut random, &logs, 0) {
+        sink.write(&[batch], DAY0).await.expect("written");
+        let held = spooled(&lake);
+        assert!(held <= lake.config.max_spool_bytes, "{held} bytes lie in the spool");
+        most = most.max(held);
+    }
+    assert!(most > 0, "nothing ever waited on disk");
+    sink.finish().await.expect("finished");
+    assert_eq!(spooled(&lake), 0);
+    let bytes = bench.number("SELECT sum(bytes) FROM export_files WHERE status = 'complete'").await;
+    assert!(bytes.unsigned_abs() > 8 * lake.config.max_spool_bytes, "{bytes} bytes prove little");
+    let Some(found) = lake.rows() else { return };
+    assert_same(&found, &expected(&logs));
+}
+
+/// Bytes on disk of what is put together or waits to be written to the target.
+fn spooled(lake: &Lake) -> u64 {
+    let spools = std::fs::read_dir(lake.folder.path().join("_spool")).expect("a folder");
+    let files =
+        spools.flat_map(|spool| std::fs::read_dir(spool.expect("an entry").path()).expect("a folder"));
+    files.map(|file| file.expect("an entry").metadata().expect("its size").len()).sum()
+}
+
 /// One pass of what goes on beside the sinks.
 async fn keep(lake: &Lake, bench: &Bench) {
     let now = CancellationToken::new();

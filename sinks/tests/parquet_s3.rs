@@ -12,7 +12,7 @@ use smartlog_schema::level::Level;
 use smartlog_schema::log::{LogBatch, LogRef};
 use smartlog_schema::position::TopicPartition;
 use smartlog_sinks::parquet::{ExportConfig, S3Config, keep};
-use smartlog_sinks::{CancellationToken, Health, LogSink};
+use smartlog_sinks::{CancellationToken, Health, LogSink, SinkError};
 use smartlog_test_services::Service;
 use std::path::Path;
 use std::process::Command;
@@ -29,9 +29,15 @@ struct Bucket {
 impl Bucket {
     /// A new bucket for `test`; `None` when tests of services are switched off, or another process ran it.
     async fn new(test: &str) -> Option<Self> {
+        let password = Service::require("minio")?.variable("PASSWORD");
+        Self::with_secret(test, &password).await
+    }
+
+    /// As [`Self::new`], in a process that believes `secret` to be the right one.
+    async fn with_secret(test: &str, secret: &str) -> Option<Self> {
         let minio = Service::require("minio")?;
         let (user, password) = (minio.variable("USER"), minio.variable("PASSWORD"));
-        if !has_credentials(test, &user, &password) {
+        if !has_credentials(test, &user, secret) {
             return None;
         }
         let endpoint = minio.address();
@@ -95,8 +101,9 @@ impl Bucket {
 
 /// Whether this process has the credentials in its environment, where any program finds them. If not, runs `test` in one
 /// that has.
-fn has_credentials(test: &str, user: &str, password: &str) -> bool {
-    if std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|ours| ours == user) {
+fn has_credentials(test: &str, user: &str, secret: &str) -> bool {
+    let is = |name: &str, wanted: &str| std::env::var(name).is_ok_and(|ours| ours == wanted);
+    if is("AWS_ACCESS_KEY_ID", user) && is("AWS_SECRET_ACCESS_KEY", secret) {
         return true;
     }
     let program = std::env::current_exe().expect("this program");
@@ -104,7 +111,7 @@ fn has_credentials(test: &str, user: &str, password: &str) -> bool {
     inner
         .args([test, "--exact", "--nocapture"])
         .env("AWS_ACCESS_KEY_ID", user)
-        .env("AWS_SECRET_ACCESS_KEY", password);
+        .env("AWS_SECRET_ACCESS_KEY", secret);
     let output = inner.output().expect("this program runs");
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{wrong}");
@@ -189,20 +196,32 @@ async fn what_a_killed_process_left_is_finished_and_its_uploads_are_aborted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_credentials_and_buckets_are_told_at_the_start_and_without_secrets() {
-    let Some(bucket) =
-        Bucket::new("wrong_credentials_and_buckets_are_told_at_the_start_and_without_secrets").await
-    else {
-        return;
-    };
+async fn a_bucket_that_is_not_there_is_told_at_the_start() {
+    let Some(bucket) = Bucket::new("a_bucket_that_is_not_there_is_told_at_the_start").await else { return };
     let bench = Bench::sqlite().await;
     let missing = ExportConfig { target: format!("s3://{}-not/x", bucket.name), ..bucket.config() };
     let mut sink =
         smartlog_sinks::parquet_sink(&missing, &bench.config, Health::new(), CancellationToken::new());
-    let error = sink.resume(&[source()]).await.expect_err("no such bucket").to_string();
-    assert!(error.contains("NoSuchBucket") && error.contains("make the bucket"), "{error}");
-    assert!(
-        !error.contains(&Service::require("minio").expect("it is there").variable("PASSWORD")),
-        "{error}"
-    );
+    let error = sink.resume(&[source()]).await.expect_err("no such bucket");
+    assert!(matches!(error, SinkError::Fatal(_)), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("NoSuchBucket") && told.contains("make the bucket"), "{told}");
+    let password = Service::require("minio").expect("it is there").variable("PASSWORD");
+    assert!(!format!("{error} {error:?}").contains(&password), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_secret_is_told_at_the_start_and_not_shown() {
+    let secret = "not-the-secret-of-this-server";
+    let Some(bucket) = Bucket::with_secret("a_wrong_secret_is_told_at_the_start_and_not_shown", secret).await
+    else {
+        return;
+    };
+    let bench = Bench::sqlite().await;
+    let error = bucket.sink(&bench).resume(&[source()]).await.expect_err("signed by a wrong secret");
+    assert!(matches!(error, SinkError::Fatal(_)), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("SignatureDoesNotMatch") && told.contains("check the credentials"), "{told}");
+    assert!(!format!("{error} {error:?}").contains(secret), "{error:?}");
+    assert_eq!(bucket.keys().await, [""; 0]);
 }

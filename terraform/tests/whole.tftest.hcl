@@ -49,6 +49,11 @@ run "names" {
   }
 
   assert {
+    condition     = output.table_billing == "on_demand"
+    error_message = "The estimate of costs must be told how the tables are billed."
+  }
+
+  assert {
     condition     = output.function == "log-processor" && output.summaries_table == "daily_summaries" && output.budget == "smartlog-monthly"
     error_message = "Names that others rely on must not change."
   }
@@ -85,6 +90,19 @@ run "nobody_reads_the_alert" {
   }
 
   expect_failures = [var.alert_email]
+}
+
+run "provisioned_tables" {
+  command = plan
+
+  variables {
+    table_billing_mode = "PROVISIONED"
+  }
+
+  assert {
+    condition     = output.table_billing == "provisioned"
+    error_message = "The estimate of costs must be told how the tables are billed."
+  }
 }
 
 run "function_not_built" {

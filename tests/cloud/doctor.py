@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """`smartlog doctor --aws` on a local AWS: before anything is there, after what Terraform plans was created, and after parts went away.
+What was created serves the exporter meanwhile: the daily summaries of days exported there are a recount of the files.
 
     doctor.py BOOTSTRAP SMARTLOG    with SMARTLOG_TEST_TERRAFORM, _TERRAFORM_CONFIG, _MOTO_PYTHON set
 """
@@ -21,12 +22,14 @@ LAMBDA = Path(__file__).resolve().parents[2] / "lambda" / "tests" / "cloud"
 sys.path.insert(0, str(LAMBDA))
 
 import chain  # noqa: E402
+import files  # noqa: E402
 import planned  # noqa: E402
 
 BUCKET = "smart-log-analyzer-logs-somebody"
+TARGET = f"s3://{BUCKET}/lake"
 
 
-def doctor(program: str, endpoint: str, target: str = f"s3://{BUCKET}/lake") -> tuple[int, dict]:
+def smartlog(program: str, endpoint: str, folder: str, target: str, *arguments: str) -> subprocess.CompletedProcess:
     settings = {
         "PATH": os.environ["PATH"],
         "NO_PROXY": "127.0.0.1",
@@ -38,15 +41,39 @@ def doctor(program: str, endpoint: str, target: str = f"s3://{BUCKET}/lake") -> 
         "SMARTLOG_EXPORT_S3_PATH_STYLE": "true",
         "SMARTLOG_CLOUD_CONTRIBUTIONS_TABLE": "summary_contributions",
     }
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([program, "doctor", "--aws", "--format", "json"], cwd=folder, env=settings, capture_output=True, text=True, check=False)
+    command = [program, *arguments, "--format", "json"]
+    done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout, done.stderr
+    return done
+
+
+def doctor(program: str, endpoint: str, target: str = TARGET) -> tuple[int, dict]:
+    with tempfile.TemporaryDirectory() as folder:
+        done = smartlog(program, endpoint, folder, target, "doctor", "--aws")
     return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
 def expect(checks: dict, outcome: str, *names: str) -> None:
     found = {name for name, check in checks.items() if check["outcome"] == outcome}
     assert found == set(names), f"expected {outcome} of {sorted(names)}, found {json.dumps(checks, indent=1)}"
+
+
+def check_export(program: str, endpoint: str, s3, dynamodb) -> None:
+    """The demo's logs, of one day or of two about midnight, exported into the bucket: its notification has the function count them."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(*arguments: str) -> dict:
+            done = smartlog(program, endpoint, folder, "none", *arguments)
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        run("demo", "--for", "5s", "--rate", "200", "--listen", "127.0.0.1:0", "--dir", folder)
+        # What it streams goes into a folder of its own, which tells the days.
+        days = [day.name.removeprefix("date=") for day in Path(folder, "lake", "logs").iterdir()]
+        rows = sum(run("export", "--date", day, "--to", TARGET, "--store", f"sqlite:{folder}/demo.db")["rows"] for day in days)
+    expected = files.recount(s3, BUCKET, "lake/")
+    assert rows > 0 and sum(item.get("total_logs", 0) for item in expected.values()) == rows, (days, rows, expected)
+    files.assert_becomes(dynamodb, "daily_summaries", expected)
 
 
 def check(program: str, plan: dict, endpoint: str) -> None:
@@ -68,6 +95,7 @@ def check(program: str, plan: dict, endpoint: str) -> None:
     code, checks = doctor(program, endpoint)
     expect(checks, "ok", *everything)
     assert code == 0 and "limit 1" in checks["aws budget"]["found"], checks
+    check_export(program, endpoint, aws("s3"), aws("dynamodb"))
 
     code, checks = doctor(program, endpoint, f"s3://{BUCKET}/elsewhere")
     assert code == 1

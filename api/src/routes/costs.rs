@@ -111,6 +111,9 @@ struct Forecast {
 struct Detail {
     account: &'static str,
     region: String,
+    /// `on_demand`, or `provisioned`: requests to the tables have no price, and what is set aside for them is taken to be within
+    /// the 25 units of each kind that are free.
+    table_billing: &'static str,
     /// The day of the price list.
     prices_as_of: String,
     /// The share of the month that has passed.
@@ -134,7 +137,7 @@ const METHOD: &str = "requests and calls: so far / share of the month that has p
                       storage: kept so far, and what is there now growing as it grew this month";
 
 async fn estimate(call: &Call) -> Result<Response, Problem> {
-    let CloudCosts { account: usual, region: home } = &call.app.config.cloud;
+    let CloudCosts { account: usual, region: home, tables } = &call.app.config.cloud;
     let account = Account::parse(call.params.choice(&ACCOUNT)).unwrap_or(*usual);
     let region = match call.params.choice(&REGION) {
         "configured" => home,
@@ -142,6 +145,7 @@ async fn estimate(call: &Call) -> Result<Response, Problem> {
     };
     let prices =
         Prices::of(region).ok_or_else(|| Problem::internal("there is no price file of this region"))?;
+    let prices = prices.billed(*tables);
     let known = cloud::read(&call.app, call.now).await?;
     let free = account.free();
     let (costs, end) = (known.usage.costs(&prices, &free), known.end.costs(&prices, &free));
@@ -158,6 +162,7 @@ async fn estimate(call: &Call) -> Result<Response, Problem> {
         detail: Detail {
             account: account.as_str(),
             region: prices.region,
+            table_billing: tables.as_str(),
             prices_as_of: prices.as_of,
             month_passed: known.month.passed(),
             services: known.services,
@@ -198,13 +203,14 @@ impl FreeTier {
 
 type Dial<K> = Family<[(&'static str, K); 1], Gauge<f64, AtomicU64>>;
 
-/// The same numbers for `/metrics`, for the account and region that are configured; nothing while the store cannot be read.
+/// The same numbers for `/metrics`, for what is configured; nothing while the store cannot be read.
 pub async fn gauges(app: &App, now: Timestamp) -> Registry {
     let mut registry = Registry::with_prefix("smartlog");
-    let CloudCosts { account, region } = &app.config.cloud;
+    let CloudCosts { account, region, tables } = &app.config.cloud;
     let (Ok(known), Some(prices)) = (cloud::read(app, now).await, Prices::of(region)) else {
         return registry;
     };
+    let prices = prices.billed(*tables);
     let free = account.free();
     let (month, forecast, tier) = (Dial::default(), Dial::default(), Dial::default());
     for (dial, usage) in [(&month, &known.usage), (&forecast, &known.end)] {
@@ -249,7 +255,8 @@ fn example() -> serde_json::Value {
         "status": "within_free_tier",
         "forecast": {"estimated_costs_usd": nothing, "status": "within_free_tier", "method": METHOD},
         "detail": {
-            "account": "first_year", "region": "eu-west-1", "prices_as_of": "2026-10-15", "month_passed": 0.5, "services": 8,
+            "account": "first_year", "region": "eu-west-1", "table_billing": "on_demand", "prices_as_of": "2026-10-15",
+            "month_passed": 0.5, "services": 8,
             "bucket_listed_at": "2026-01-16T00:20:00Z", "function_measured_at": "2026-01-16T00:20:00Z",
             "s3_gb_months": 1.25, "dynamodb_write_units": 5250.0, "dynamodb_read_units": 1350.0,
             "exact_costs_usd": {"s3": 0.0, "lambda": 0.0, "dynamodb": 0.0039, "total": 0.0039}

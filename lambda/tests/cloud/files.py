@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import time
 from collections import defaultdict
 
 import pyarrow as pa
@@ -129,6 +130,17 @@ def summaries(dynamodb, table: str) -> dict:
             assert item["processed_at"]["S"].endswith("Z"), item
             found[item["date"]["S"], item["service"]["S"]] = numbers
     return found
+
+
+def assert_becomes(dynamodb, table: str, expected: dict) -> None:
+    """Within a minute: S3 calls the function by itself."""
+    found = {}
+    for _ in range(600):
+        found = summaries(dynamodb, table)
+        if found == expected:
+            return
+        time.sleep(0.1)
+    assert_equal(found, expected)
 
 
 def assert_equal(found: dict, expected: dict) -> None:

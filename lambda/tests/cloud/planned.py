@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -159,13 +158,7 @@ def check(planned: dict, endpoint: str) -> None:
 
     voided = {f"lake/logs/date={DATE}/{name}" for name in ("web-1.parquet", "web-2.parquet")}
     expected = files.recount(s3, bucket, "lake/", voided)
-    found = {}
-    for _ in range(600):  # S3 calls the function by itself
-        found = files.summaries(aws("dynamodb"), "daily_summaries")
-        if found == expected:
-            break
-        time.sleep(0.1)
-    files.assert_equal(found, expected)
+    files.assert_becomes(aws("dynamodb"), "daily_summaries", expected)
     queue = aws("sqs").get_queue_url(QueueName="log-processor-failures")["QueueUrl"]
     failures = aws("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
     bodies = [json.loads(message["Body"]) for message in failures]

@@ -21,6 +21,17 @@ pub enum Account {
     Credits,
 }
 
+/// How the function's tables are billed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TableBilling {
+    /// By the units that requests take.
+    #[default]
+    OnDemand,
+    /// By the capacity that is set aside.
+    Provisioned,
+}
+
 /// What there is on AWS beside the bucket, and what it costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +41,11 @@ pub struct Cloud {
     /// Whose prices the estimate of costs takes.
     #[schemars(extend("x-form" = "REGION"))]
     pub region: String,
+    /// How the function's tables are billed, as Terraform's table_billing_mode has it: on_demand or provisioned.
+    ///
+    /// With `provisioned` the estimate charges nothing for their requests: it takes what is set aside for both tables together to
+    /// be within the 25 units of writing and 25 of reading that are free for ever.
+    pub table_billing: TableBilling,
     /// Table in which the function log-processor keeps what it used, for the estimate of costs; unset: its use is estimated.
     ///
     /// `summary_contributions`, where Terraform made it. Read with the credentials and in the region of the export.
@@ -51,6 +67,7 @@ impl Default for Cloud {
         Cloud {
             account: Account::FirstYear,
             region: "eu-west-1".into(),
+            table_billing: TableBilling::OnDemand,
             contributions_table: None,
             summaries_table: "daily_summaries".into(),
             function: "log-processor".into(),
@@ -66,6 +83,16 @@ impl Account {
             Account::FirstYear => "first_year",
             Account::Older => "older",
             Account::Credits => "credits",
+        }
+    }
+}
+
+impl TableBilling {
+    /// As the API names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TableBilling::OnDemand => "on_demand",
+            TableBilling::Provisioned => "provisioned",
         }
     }
 }
@@ -86,6 +113,7 @@ impl Config {
     /// What the API takes for granted where a request does not say otherwise; `None` where nothing is known of the region or
     /// the account.
     pub fn cloud_costs(&self) -> Option<CloudCosts> {
-        CloudCosts::new(self.cloud.account.as_str(), &self.cloud.region)
+        let Cloud { account, region, table_billing, .. } = &self.cloud;
+        CloudCosts::new(account.as_str(), region, table_billing.as_str())
     }
 }

@@ -27,7 +27,7 @@ mod traffic;
 
 pub use alerts::{Alerts, HookUrls, Loudness};
 pub use api::{Api, ApiLimits};
-pub use cloud::{Account, Cloud};
+pub use cloud::{Account, Cloud, TableBilling};
 pub use detection::{
     Baseline, Detection, ErrorRateSpike, LogVolumeDrop, LogVolumeSpike, MultivariateOutlier, Test,
 };
