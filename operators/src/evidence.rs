@@ -8,7 +8,7 @@
 //! ```
 
 use crate::breakdown::Counts;
-use crate::detector::Detector;
+use crate::detector::{Alarm, Detector, Finding};
 use crate::episodes::{Evaluation, reconcile};
 use crate::feature_rows::HOP_SECONDS;
 use crate::features::{self, Window};
@@ -24,7 +24,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{AnomalyType, ChangeKind, Episode, EpisodeChange};
 use smartlog_schema::commit::Evidence;
-use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
+use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, bucket_of, floor_to, provisional_end};
 use std::collections::BTreeMap;
 
 /// What decided besides the logs.
@@ -58,6 +58,20 @@ pub struct ScoredBy {
 }
 
 impl Inputs {
+    /// Of a change that rules decided at a tick.
+    pub(crate) fn of_rules(change: &EpisodeChange, base: i64, tick: &Tick, detection: &Detection) -> Self {
+        Inputs {
+            clock_us: tick.clock.clock_us,
+            final_through: tick.final_through(),
+            provisional_end: provisional_end(tick.clock_second()),
+            is_provisional: change.kind == ChangeKind::Raised,
+            base,
+            rules: serde_json::to_value(detection).unwrap_or_default(),
+            model: None,
+            program: PROGRAM.to_owned(),
+        }
+    }
+
     /// The seconds whose sums it takes to decide again.
     pub fn stretch(&self) -> std::ops::Range<i64> {
         self.base - kept_seconds(0)..self.final_through.max(self.provisional_end)
@@ -89,16 +103,7 @@ pub fn of_changes(
         matches!(change.kind, ChangeKind::Raised | ChangeKind::Opened | ChangeKind::Reopened)
     };
     let made = |change: &EpisodeChange| {
-        let inputs = Inputs {
-            clock_us: tick.clock.clock_us,
-            final_through: tick.final_through(),
-            provisional_end: provisional_end(tick.clock_second()),
-            is_provisional: change.kind == ChangeKind::Raised,
-            base: base.at(),
-            rules: serde_json::to_value(detection).unwrap_or_default(),
-            model: None,
-            program: PROGRAM.to_owned(),
-        };
+        let inputs = Inputs::of_rules(change, base.at(), tick, detection);
         // JSON does not keep every bit of a number.
         let state = bincode::serialize(&(detection, base.to_bytes().ok()?)).ok()?;
         evidence(&change.episode, &inputs, state)
@@ -121,7 +126,7 @@ pub fn of_scores(episode: &Episode, first: i64, model: ScoredBy, detection: &Det
     evidence(episode, &inputs, Vec::new())
 }
 
-pub(crate) const PROGRAM: &str = env!("CARGO_PKG_VERSION");
+const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 pub(crate) fn evidence(episode: &Episode, inputs: &Inputs, detector: Vec<u8>) -> Option<Evidence> {
     Some(Evidence {
@@ -231,18 +236,29 @@ pub fn decide(
         Vec::new()
     };
     findings.retain(|finding| !inputs.is_provisional && finding.started_at == started_at);
+    Ok(decided(&name, anomaly_type, &findings, &alarms, inputs))
+}
+
+/// The decision that findings and alarms lead to where nothing was published before; `None`: no episode of that type.
+pub(crate) fn decided(
+    service: &CompactString,
+    anomaly_type: AnomalyType,
+    findings: &[Finding],
+    alarms: &[Alarm],
+    inputs: &Inputs,
+) -> Option<String> {
     let evaluation = Evaluation {
-        service: Some(&name).filter(|name| **name != WHOLE_STREAM),
-        findings: &findings,
-        alarms: &alarms,
+        service: Some(service).filter(|name| **name != WHOLE_STREAM),
+        findings,
+        alarms,
         final_through: inputs.final_through,
-        provisional_end: end,
+        provisional_end: provisional_end(bucket_of(inputs.clock_us)),
         clock_us: inputs.clock_us,
         last: false,
     };
     let changes = reconcile(&mut Vec::new(), &evaluation);
-    let decided = changes.iter().find(|change| change.episode.key.anomaly_type == anomaly_type);
-    Ok(decided.map(|change| decision(&change.episode)))
+    let decided = changes.iter().find(|change| change.episode.key.anomaly_type == anomaly_type)?;
+    Some(decision(&decided.episode))
 }
 
 /// Decides again what scores decided; `None`: they raise nothing at that window.

@@ -159,6 +159,25 @@ impl Lake {
         smartlog_sinks::parquet_sink(&self.config, &bench.config, Health::new(), cancel)
     }
 
+    /// A sink that takes one partition's batch, and ends well.
+    async fn take(&self, bench: &Bench, batch: LogBatch, watermark_us: i64) {
+        let mut sink = self.sink(bench);
+        sink.resume(std::slice::from_ref(&batch.source)).await.expect("claimed");
+        sink.write(&[batch], watermark_us).await.expect("buffered");
+        sink.finish().await.expect("finished");
+    }
+
+    /// How the day of these tests is exported from `store`, which nothing streams from.
+    fn anew(&self, store: &Bench) -> Anew {
+        Anew {
+            export: self.config.clone(),
+            store: store.config.clone(),
+            day: Day::parse("2026-01-15").expect("a day"),
+            streamed: false,
+            force: false,
+        }
+    }
+
     fn rows(&self) -> Option<Vec<Value>> {
         rows(self.folder.path())
     }
@@ -341,16 +360,10 @@ async fn a_name_that_holds_other_rows_is_left_alone() {
     let folder = lake.folder.path().join("logs/date=2026-01-15");
     let taken = format!("logs-0-{:020}-{:020}.parquet", 0, 0);
     // This store's target: it has written there before.
-    let mut before = lake.sink(&bench);
-    before.resume(&[source(1)]).await.expect("claimed");
-    before.write(&[batch(&of_one_day(&mut random, 1, 1), 1)], DAY0).await.expect("buffered");
-    before.finish().await.expect("finished");
+    lake.take(&bench, batch(&of_one_day(&mut random, 1, 1), 1), DAY0).await;
     let first = lake.names("2026-01-15");
     std::fs::write(folder.join(&taken), "not ours").expect("written");
-    let mut sink = lake.sink(&bench);
-    sink.resume(&[source(0)]).await.expect("claimed");
-    sink.write(&[batch(std::slice::from_ref(&log), 1)], DAY0).await.expect("buffered");
-    sink.finish().await.expect("finished");
+    lake.take(&bench, batch(std::slice::from_ref(&log), 1), DAY0).await;
     assert_eq!(std::fs::read_to_string(folder.join(&taken)).expect("still there"), "not ours");
     let again = taken.replace(".parquet", "-r1.parquet");
     assert_eq!(lake.names("2026-01-15"), [again.clone(), taken, first[0].clone()]);
@@ -366,22 +379,13 @@ async fn a_new_store_is_kept_away_from_the_files_of_another() {
     let lake = Lake::new();
     let logs = of_one_day(&mut random, 0, 50);
     let whole = batch(&logs, logs[49].offset + 1);
-    let mut sink = lake.sink(&bench);
-    sink.resume(&[source(0)]).await.expect("an empty folder is anybody's");
-    sink.write(&[whole], DAY0).await.expect("buffered");
-    sink.finish().await.expect("finished");
+    // An empty folder is anybody's.
+    lake.take(&bench, whole, DAY0).await;
     let error = lake.sink(&other).resume(&[source(0)]).await.expect_err("refused");
     assert!(matches!(error, SinkError::Fatal(_)), "{error}");
     assert!(error.to_string().contains("it holds logs already"), "{error}");
-    let day = Day::parse("2026-01-15").expect("a day");
-    let anew = |store: &Bench| Anew {
-        export: lake.config.clone(),
-        store: store.config.clone(),
-        day,
-        streamed: false,
-        force: true,
-    };
-    let error = export_day(&anew(&other), &mut |_, _| {}).await.expect_err("refused").to_string();
+    let forced = Anew { force: true, ..lake.anew(&other) };
+    let error = export_day(&forced, &mut |_, _| {}).await.expect_err("refused").to_string();
     assert!(error.contains("it holds logs already"), "{error}");
     lake.sink(&bench)
         .resume(&[source(0), source(1)])
@@ -539,18 +543,9 @@ async fn a_generation_replaces_a_day_and_what_is_streamed_meanwhile_stays(bench:
     let mut store = bench.logs();
     store.resume(&[source(0)]).await.expect("claimed");
     store.write(&[batch(&logs, end)], DAY0).await.expect("stored");
-    let mut sink = lake.sink(&bench);
-    sink.resume(&[source(0)]).await.expect("claimed");
-    sink.write(&[batch(&logs[..600], half)], DAY0).await.expect("buffered");
-    sink.finish().await.expect("finished");
+    lake.take(&bench, batch(&logs[..600], half), DAY0).await;
     let streamed = lake.names("2026-01-15");
-    let anew = Anew {
-        export: lake.config.clone(),
-        store: bench.config.clone(),
-        day: Day::parse("2026-01-15").expect("a day"),
-        streamed: true,
-        force: false,
-    };
+    let anew = Anew { streamed: true, ..lake.anew(&bench) };
     let done = export_day(&anew, &mut |_, _| {}).await.expect("exported");
     assert_eq!((done.generation, done.rows, done.replaced_files, done.replaced_rows), (1, 600, 1, 600));
     assert_eq!(verify_day(&anew, &mut |_, _| {}).await.expect("read").differences, [""; 0]);
@@ -597,11 +592,7 @@ async fn what_a_killed_generation_left_is_voided_after_an_hour(bench: Bench) {
     let mut random = StdRng::seed_from_u64(10);
     let lake = Lake::new();
     let logs = of_one_day(&mut random, 0, 200);
-    let mut sink = lake.sink(&bench);
-    sink.resume(&[source(0)]).await.expect("claimed");
-    let whole = batch(&logs, logs[199].offset + 1);
-    sink.write(&[whole], DAY0 + DAY + 16 * MINUTE).await.expect("buffered");
-    sink.finish().await.expect("finished");
+    lake.take(&bench, batch(&logs, logs[199].offset + 1), DAY0 + DAY + 16 * MINUTE).await;
     keep(&lake, &bench).await;
     let closed = lake.names("2026-01-15");
     let (day, left) = (lake.folder.path().join("logs/date=2026-01-15"), "export-g0001-00000.parquet");
@@ -643,13 +634,7 @@ async fn a_generation_that_was_given_up_meanwhile_fails_and_leaves_nothing() {
              UPDATE export_files SET status = 'voided', deleted_us = 1; END",
         )
         .await;
-    let anew = Anew {
-        export: lake.config.clone(),
-        store: bench.config.clone(),
-        day: Day::parse("2026-01-15").expect("a day"),
-        streamed: false,
-        force: false,
-    };
+    let anew = lake.anew(&bench);
     let error = export_day(&anew, &mut |_, _| {}).await.expect_err("given up").to_string();
     assert!(error.contains("within an hour"), "{error}");
     assert_eq!(lake.names("2026-01-15"), ["export-g0001-00000.parquet"]);
@@ -666,18 +651,9 @@ async fn a_stream_that_comes_later_leaves_out_what_a_generation_holds(bench: Ben
     let mut store = bench.logs();
     store.resume(&[source(0)]).await.expect("claimed");
     store.write(&[batch(&logs[..200], some)], DAY0).await.expect("stored");
-    let anew = Anew {
-        export: lake.config.clone(),
-        store: bench.config.clone(),
-        day: Day::parse("2026-01-15").expect("a day"),
-        streamed: false,
-        force: false,
-    };
+    let anew = lake.anew(&bench);
     assert_eq!(export_day(&anew, &mut |_, _| {}).await.expect("exported").rows, 200);
-    let mut sink = lake.sink(&bench);
-    sink.resume(&[source(0)]).await.expect("claimed");
-    sink.write(&[batch(&logs, end)], DAY0).await.expect("buffered");
-    sink.finish().await.expect("finished");
+    lake.take(&bench, batch(&logs, end), DAY0).await;
     let Some(found) = lake.rows() else { return };
     assert_same(&without_spelling(found), &without_spelling(expected(&logs)));
     bench.drop_it().await;

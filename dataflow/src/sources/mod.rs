@@ -65,7 +65,7 @@ pub trait Reader {
     fn resume(&mut self, slots: &[u32]) -> anyhow::Result<()>;
 }
 
-/// Wakes the worker when there is something to read. May be called from any thread.
+/// Wakes the worker when a file has something to read; Kafka is looked at often enough. May be called from any thread.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// What to read.

@@ -3,15 +3,14 @@
 use super::story::{Minute, REACHES_BACK, Story};
 use super::{FRESH, alarm};
 use crate::breakdown::Counts;
-use crate::detector::Finding;
-use crate::episodes::{Evaluation, reconcile};
+use crate::detector::{Alarm, Finding};
 use crate::evidence::{self, Inputs};
 use crate::record::Tick;
 use crate::settings::Detection;
 use compact_str::CompactString;
-use smartlog_schema::anomaly::{ChangeKind, EpisodeChange};
+use smartlog_schema::anomaly::{AnomalyType, ChangeKind, EpisodeChange};
 use smartlog_schema::commit::Evidence;
-use smartlog_schema::window::{MICROS, MINUTE, floor_to, provisional_end};
+use smartlog_schema::window::{MINUTE, bucket_of, floor_to};
 use std::collections::BTreeMap;
 
 /// What a look at a service decided by, besides the counts.
@@ -35,18 +34,12 @@ impl Decided<'_> {
     fn of(&self, change: &EpisodeChange) -> Option<Evidence> {
         let Decided { detection, fresh, tick, through } = *self;
         let is_provisional = change.kind == ChangeKind::Raised;
-        let second = tick.clock_second();
-        let window = if is_provisional { open_window(second) } else { change.episode.started_at };
-        let inputs = Inputs {
-            clock_us: tick.clock.clock_us,
-            final_through: through,
-            provisional_end: provisional_end(second).max(window),
-            is_provisional,
-            base: window - REACHES_BACK,
-            rules: serde_json::to_value(detection).unwrap_or_default(),
-            model: None,
-            program: evidence::PROGRAM.to_owned(),
-        };
+        let window =
+            if is_provisional { open_window(tick.clock_second()) } else { change.episode.started_at };
+        let inputs = Inputs::of_rules(change, window - REACHES_BACK, tick, detection);
+        // The open window goes on to the end of its minute.
+        let provisional_end = inputs.provisional_end.max(window);
+        let inputs = Inputs { final_through: through, provisional_end, ..inputs };
         let new: Vec<(u64, i64)> = fresh
             .iter()
             .filter(|(_, first)| **first > window - FRESH)
@@ -80,24 +73,13 @@ pub fn decide(
         (*at, Minute { logs: *logs, fresh: fresh.map(|(shape, counts)| (*shape, *counts)).collect() })
     };
     let story = Story::of(logs.iter().map(minute).collect(), &first, &detection);
-    let second = inputs.clock_us.div_euclid(MICROS);
-    let (findings, alarms): (Vec<Finding>, Vec<_>) = if inputs.is_provisional {
-        let end = open_window(second);
+    let (findings, alarms): (Vec<Finding>, Vec<Alarm>) = if inputs.is_provisional {
+        let end = open_window(bucket_of(inputs.clock_us));
         (Vec::new(), story.fresh(end).map(|verdict| alarm(verdict, end)).into_iter().collect())
     } else {
         let mut findings = story.findings(started_at - MINUTE, inputs.final_through, None);
         findings.retain(|finding| finding.started_at == started_at);
         (findings, Vec::new())
     };
-    let evaluation = Evaluation {
-        service: Some(service),
-        findings: &findings,
-        alarms: &alarms,
-        final_through: inputs.final_through,
-        provisional_end: provisional_end(second),
-        clock_us: inputs.clock_us,
-        last: false,
-    };
-    let changes = reconcile(&mut Vec::new(), &evaluation);
-    Ok(changes.first().map(|change| evidence::decision(&change.episode)))
+    Ok(evidence::decided(service, AnomalyType::NewPattern, &findings, &alarms, inputs))
 }
