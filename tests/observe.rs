@@ -308,6 +308,9 @@ fn metrics_are_named_as_prometheus_wants_and_what_comes_in_is_accounted_for() {
     assert!(letters > 0.0 && sum(&samples, "smartlog_dead_letters_total", "reason=\"not_json\"") < letters);
     assert_eq!(sum(&samples, "smartlog_sink_rows_total", "logs-"), rows);
     assert_eq!(total("smartlog_lag_records"), 0.0);
+    let ticks = total("smartlog_tick_duration_seconds_count");
+    let took = total("smartlog_tick_duration_seconds_sum") / ticks;
+    assert!(ticks > 0.0 && took < 60.0, "a tick took {took} s: since when was it counted?");
     eventually("what is stored waits in no lane", PATIENCE, || {
         (sum(&page(&of_run).1, "smartlog_lane_bytes", "") == 0.0).then_some(())
     });

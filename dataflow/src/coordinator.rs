@@ -9,7 +9,7 @@
 use crate::lanes::NEAR;
 use crate::sources::kafka::{self, Settings, describe};
 use crate::sources::kafka_client::{Client, client, refused};
-use crate::sources::{Assignment, Sources, gap, wall_us};
+use crate::sources::{Assignment, Pace, Sources, gap, wall_us};
 use anyhow::Context;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -346,9 +346,7 @@ pub fn orders<'scope>(
     receiver: Option<Receiver<Order>>,
     model_orders: Option<Receiver<ModelOrder>>,
     feedback: Option<Receiver<Said>>,
-    epoch_now: impl Fn() -> Epoch + 'static,
-    tick: Duration,
-    stop: Arc<AtomicBool>,
+    pace: Pace,
 ) -> Orders<'scope> {
     let mut builder = OperatorBuilder::new("coordinator".to_owned(), scope);
     let (seeds_out, seeds) = builder.new_output();
@@ -367,7 +365,7 @@ pub fn orders<'scope>(
             if receiver.is_some() { capabilities } else { Vec::new() };
         move |_frontiers| {
             let (Some(receiver), false) = (&receiver, capabilities.is_empty()) else { return false };
-            let mut over = stop.load(Ordering::Relaxed);
+            let mut over = pace.stop.load(Ordering::Relaxed);
             {
                 let mut seeds_out = seeds_out.activate();
                 let mut plans_out = plans_out.activate();
@@ -398,13 +396,15 @@ pub fn orders<'scope>(
                 capabilities.clear();
                 return false;
             }
-            let epoch = epoch_now();
+            let now_us = wall_us();
+            let epoch = pace.epoch_at(now_us);
             for capability in &mut capabilities {
                 if epoch > *capability.time() {
                     capability.downgrade(&epoch);
                 }
             }
-            activator.activate_after(tick);
+            // Every epoch waits for this: a timer of its own would hold each of them up by the same part of a tick.
+            activator.activate_after(pace.rest_of_epoch(now_us));
             true
         }
     });

@@ -29,7 +29,7 @@ use smartlog_sinks::{
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,6 +38,9 @@ use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::initialize::WorkerGuards;
 use timely::communication::{self, AllocatorBuilder};
+
+/// How often a stop is looked for that gives what is under way its grace.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The processes of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -302,18 +305,16 @@ impl Engine {
         let Engine { guards, threads, failure, cancel, mailbox, runtime, noting, keeping, followers, .. } =
             self;
         let (stop, patience) = (Arc::clone(&failure.stop), cancel.clone());
-        let done = Arc::new(AtomicBool::new(false));
-        let finished = Arc::clone(&done);
+        let (done, finished) = mpsc::channel::<()>();
         let watchdog = std::thread::Builder::new().name("grace".into()).spawn(move || {
             let mut stopped_at = None;
-            while !finished.load(Ordering::Relaxed) {
+            while finished.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 if stop.load(Ordering::Relaxed) {
                     let since = *stopped_at.get_or_insert_with(Instant::now);
                     if since.elapsed() > grace {
                         patience.cancel();
                     }
                 }
-                std::thread::sleep(Duration::from_millis(20));
             }
         })?;
         let mut panicked = false;
@@ -329,11 +330,11 @@ impl Engine {
             panicked |= wait(&runtime, kept).is_err();
         }
         panicked |= !wait(&runtime, followers.end());
-        if let Some((done, notes)) = noting {
-            drop(done);
+        if let Some((noted, notes)) = noting {
+            drop(noted);
             panicked |= wait(&runtime, notes).is_err();
         }
-        done.store(true, Ordering::Relaxed);
+        drop(done);
         panicked |= watchdog.join().is_err();
         match failure.take() {
             Some(error) => Err(error),

@@ -125,13 +125,8 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
     };
 
     worker.dataflow::<Epoch, _, _>(|scope| {
-        let epoch_now = {
-            let pace = pace.clone();
-            move || pace.epoch_at(wall_us())
-        };
-        let stop = Arc::clone(&pace.stop);
         let Orders { seeds, plans, assignments, models, said } =
-            orders(scope, share.orders, share.models, share.feedback, epoch_now, pace.tick, stop);
+            orders(scope, share.orders, share.models, share.feedback, pace.clone());
 
         let reader = |waker| blueprint.sources.reader(waker);
         let assignments = know_clock(assignments.broadcast(), Rc::clone(&clock_us));
@@ -174,8 +169,12 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
 
         let inputs = MadeOf { gathered, seeds, said, detected, ticks: ticks.clone() };
         let changes = changes.concat(slots).concat(hours).concat(made_of(inputs, blueprint, share.shapes));
-        let took = blueprint.meters.tick.clone();
+        let (took, began) = (blueprint.meters.tick.clone(), pace.epoch_at(wall_us()));
         let closed = move |epoch| {
+            // Seeds have an epoch of their own, long ago.
+            if epoch < began {
+                return;
+            }
             let since = pace.since_end_of(epoch, wall_us());
             took.observe(since.as_secs_f64());
             telemetry::tick(since);
