@@ -87,9 +87,8 @@ recording: ## docs/demo.gif and docs/demo.webm: the demo in a terminal and on it
 image: ## the container image smartlog:local; TAG, and ARGS for docker build
 	docker build --tag $(or $(TAG),smartlog:local) $(ARGS) .
 
-image-check: ## the image's last stages without Docker, by buildah on a Debian base, and smartlog run in it; needs root
-	CARGO_TARGET_DIR=$(or $(CARGO_TARGET_DIR),target) cargo build --release --quiet $(LOCKED) -p smartlog --features s3,tls,otlp --bin smartlog
-	scripts/image-check $(or $(CARGO_TARGET_DIR),target)/release/smartlog
+image-check: dist ## the image's last stages without Docker, by buildah, and what `make dist` built run in it (make test does so with its own build)
+	scripts/image-check target/release/smartlog
 
 dist: ## what a release consists of, in target/dist: archive, bill of materials, checksums; and target/image for `make image ARGS="--build-arg PROGRAM=prebuilt"`
 	rm -rf target/dist target/image

@@ -1,9 +1,10 @@
-//! What else smartlog is installed by: systemd units, Render and Railway, the release's archive and bill of materials, deployment.
+//! What else smartlog is installed by: systemd units, Render and Railway, the image, the release's archive and bill of materials,
+//! deployment.
 
 use serde_json::Value;
 use smartlog_test_services::Service;
 use smartlog_tests::manifest::{Reader, members, repository};
-use smartlog_tests::program::binary;
+use smartlog_tests::program::{binary, binary_with_s3};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -135,6 +136,27 @@ fn the_dependencies_of_the_image_are_decided_by_a_few_files() {
         found["packages"].as_array().expect("packages").len()
     };
     assert_eq!(metadata(folder.path()), metadata(repository()));
+}
+
+/// Of the image's last stages: its base is stood in for by the libraries of this machine that the program loads.
+#[test]
+fn the_image_runs_smartlog_as_nobody_who_writes_into_its_own_folder_alone() {
+    if Service::require("buildah").is_none() {
+        return;
+    }
+    let mut check = Command::new(repository().join("scripts/image-check"));
+    let said = printed(check.arg(binary_with_s3()).arg("--of-tests"));
+    let version = printed(Command::new(binary_with_s3()).arg("--version"));
+    for expected in [
+        "user is '65532:65532'",
+        "command is '[smartlog run]'",
+        "health check is '[CMD smartlog health]'",
+        &format!("version is '{}'", version.trim_end()),
+        "all well",
+    ] {
+        let line = format!("image-check: {expected}");
+        assert!(said.lines().any(|found| found == line), "expected `{line}`, found:\n{said}");
+    }
 }
 
 #[test]

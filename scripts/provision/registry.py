@@ -5,7 +5,7 @@ from .services.dynamodb import DynamoDB
 from .services.browser import Browser, Recorder
 from .services.composed import ComposedKafka, Zookeeper, ZookeeperKafka
 from .services.kafka import Kafka
-from .services.manifests import Actionlint, Dbt, Hadolint, Kubeconform, Manifests, Systemd
+from .services.manifests import Actionlint, Buildah, Dbt, Hadolint, Kubeconform, Manifests, Systemd
 from .services.minio import Minio
 from .services.mlflow import Mlflow
 from .services.moto import Moto
@@ -38,6 +38,7 @@ SERVICES: tuple[Service, ...] = (
     Kubeconform(),
     Dbt(),
     Systemd(),
+    Buildah(),
     Kcat(),
     Python(),
     Browser(),
@@ -56,5 +57,5 @@ SERVICES: tuple[Service, ...] = (
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
     "browser", "kafkacompose", "zookeeper", "kafkazookeeper", "prometheus", "alertmanager", "redis", "manifests", "kubeconform",
-    "dbt", "schemathesis", "systemd", "opensearch",
+    "dbt", "schemathesis", "systemd", "opensearch", "buildah",
 )

@@ -71,6 +71,18 @@ class Hadolint(core.Service):
         return install.python_venv("hadolint", requirements).parent / "hadolint"
 
 
+class Buildah(core.Service):
+    """buildah, which builds and mounts the image where there is no container engine: scripts/image-check."""
+
+    name = "buildah"
+
+    def install(self) -> None:
+        install.program("buildah", "buildah")
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {"BUILDAH": str(install.program("buildah", "buildah"))}
+
+
 class Systemd(core.Service):
     """systemd-analyze, which judges units where no systemd runs, too."""
 
