@@ -7,10 +7,10 @@
 //! ```
 
 use serde_json::{Value, json};
-use smartlog_test_services::{Service, disturbing, free_port, tool};
+use smartlog_test_services::{Service, disturbing, free_port};
 use smartlog_tests::cloud::World;
 use smartlog_tests::judge::judge;
-use smartlog_tests::program::{Program, binary_with_s3, bootstrap};
+use smartlog_tests::program::{Program, binary_with_s3};
 use smartlog_tests::store::{Kind, Store};
 use smartlog_tests::topic::Topic;
 use smartlog_tests::traffic::Traffic;
@@ -18,8 +18,6 @@ use smartlog_tests::{eventually, now_us, unique};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -504,17 +502,4 @@ fn after_a_crash_of_each_part_every_number_still_equals_a_recount() {
         let possible = asked[kind] - lost[kind]..=asked[kind] + twice[kind];
         assert!(possible.contains(&noted[kind]), "{noted:?} noted of {asked:?}, {lost:?} may be lost");
     }
-}
-
-#[test]
-fn doctor_tells_what_is_missing_on_aws() {
-    let needed = ["terraform", "moto", "python"];
-    if !needed.iter().all(|name| Service::require(name).is_some()) {
-        return;
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud/doctor.py");
-    let mut command = Command::new(tool("python").expect("it is there"));
-    let output = command.arg("-B").arg(script).arg(bootstrap()).arg(binary_with_s3()).output();
-    let output = output.expect("Python starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

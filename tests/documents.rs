@@ -49,7 +49,7 @@ const PROOFS: &[(&str, &str, Proof)] = &[
     ("docs/AWS_SETUP.md", "2. The budget first", Owed("an account")),
     ("docs/AWS_SETUP.md", "3. The rest", Owed("an account")),
     ("docs/AWS_SETUP.md", "Files on Google Cloud Storage", Owed("an account")),
-    ("docs/AWS_SETUP.md", "Costs", Owed("an account")),
+    ("docs/AWS_SETUP.md", "Costs", Test("tests/aws.rs", "the_commands_of_the_document")),
     ("docs/BENCHMARKS.md", "Benchmarks", ByHand),
     (
         "docs/BENCHMARKS.md",

@@ -14,7 +14,7 @@ from .services.postgres import Postgres
 from .services.prometheus import Alertmanager, Prometheus
 from .services.redis import Redis
 from .services.terraform import Checkov, Terraform
-from .services.tools import CargoDeny, CargoLambda, Graphviz, Kcat, Python, Schemathesis, Shellcheck, Tarpaulin
+from .services.tools import AwsCli, CargoDeny, CargoLambda, Graphviz, Kcat, Python, Schemathesis, Shellcheck, Tarpaulin
 from .services.toxiproxy import Toxiproxy
 
 SERVICES: tuple[Service, ...] = (
@@ -45,6 +45,7 @@ SERVICES: tuple[Service, ...] = (
     Recorder(),
     Graphviz(),
     Schemathesis(),
+    AwsCli(),
     Shellcheck(),
     Actionlint(),
     Hadolint(),
@@ -57,5 +58,5 @@ SERVICES: tuple[Service, ...] = (
 FOR_TESTS = (
     "kafka", "postgres", "mlflow", "toxiproxy", "minio", "moto", "dynamodb", "terraform", "checkov", "kcat", "python",
     "browser", "kafkacompose", "zookeeper", "kafkazookeeper", "prometheus", "alertmanager", "redis", "manifests", "kubeconform",
-    "dbt", "schemathesis", "systemd", "opensearch", "buildah",
+    "dbt", "schemathesis", "systemd", "opensearch", "buildah", "awscli",
 )

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """`smartlog doctor --aws` on a local AWS: before anything is there, after what Terraform plans was created, and after parts went away.
-What was created serves the exporter meanwhile: the daily summaries of days exported there are a recount of the files.
+What was created serves the exporter meanwhile: the daily summaries of days exported there are a recount of the files; and a reader
+of docs/AWS_SETUP.md, whose commands for the AWS CLI find it as the document says.
 
-    doctor.py BOOTSTRAP SMARTLOG    with SMARTLOG_TEST_TERRAFORM, _TERRAFORM_CONFIG, _MOTO_PYTHON set
+    doctor.py BOOTSTRAP SMARTLOG    with SMARTLOG_TEST_TERRAFORM, _TERRAFORM_CONFIG, _MOTO_PYTHON, _AWSCLI set
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LAMBDA = Path(__file__).resolve().parents[2] / "lambda" / "tests" / "cloud"
 sys.path.insert(0, str(LAMBDA))
 
 import chain  # noqa: E402
+import commands  # noqa: E402
 import files  # noqa: E402
 import planned  # noqa: E402
 
@@ -58,8 +60,9 @@ def expect(checks: dict, outcome: str, *names: str) -> None:
     assert found == set(names), f"expected {outcome} of {sorted(names)}, found {json.dumps(checks, indent=1)}"
 
 
-def check_export(program: str, endpoint: str, s3, dynamodb) -> None:
-    """The demo's logs, of one day or of two about midnight, exported into the bucket: its notification has the function count them."""
+def check_export(program: str, endpoint: str, s3, dynamodb) -> str:
+    """The demo's logs, of one day or of two about midnight, exported into the bucket: its notification has the function count them.
+    One of the days."""
     with tempfile.TemporaryDirectory() as folder:
 
         def run(*arguments: str) -> dict:
@@ -74,6 +77,7 @@ def check_export(program: str, endpoint: str, s3, dynamodb) -> None:
     expected = files.recount(s3, BUCKET, "lake/")
     assert rows > 0 and sum(item.get("total_logs", 0) for item in expected.values()) == rows, (days, rows, expected)
     files.assert_becomes(dynamodb, "daily_summaries", expected)
+    return days[0]
 
 
 def check(program: str, plan: dict, endpoint: str) -> None:
@@ -95,7 +99,8 @@ def check(program: str, plan: dict, endpoint: str) -> None:
     code, checks = doctor(program, endpoint)
     expect(checks, "ok", *everything)
     assert code == 0 and "limit 1" in checks["aws budget"]["found"], checks
-    check_export(program, endpoint, aws("s3"), aws("dynamodb"))
+    day = check_export(program, endpoint, aws("s3"), aws("dynamodb"))
+    commands.check(endpoint, BUCKET, "lake/", day, aws)
 
     code, checks = doctor(program, endpoint, f"s3://{BUCKET}/elsewhere")
     assert code == 1

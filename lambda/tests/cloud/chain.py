@@ -92,12 +92,17 @@ def start_minio(work: Path, webhook: str, port: int = 0):
     with open(work / "minio.log", "wb") as log:
         process = subprocess.Popen(command, env={"PATH": os.environ["PATH"], "HOME": str(work), **settings}, stdout=log, stderr=log)
     endpoint = f"http://127.0.0.1:{port}"
+    wait_for_minio(process, endpoint, work / "minio.log")
+    return process, endpoint
+
+
+def wait_for_minio(process: subprocess.Popen, endpoint: str, log: Path) -> None:
     for _ in range(600):
         try:
             urllib.request.urlopen(f"{endpoint}/minio/health/ready", timeout=2).close()
-            return process, endpoint
+            return
         except (urllib.error.URLError, OSError):
-            assert process.poll() is None, (work / "minio.log").read_text()
+            assert process.poll() is None, log.read_text()
             time.sleep(0.1)
     raise AssertionError("MinIO does not answer")
 

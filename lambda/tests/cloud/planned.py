@@ -49,6 +49,7 @@ def plan(folder: Path, package: Path) -> dict:
 
     run("init", "-input=false", "-no-color")
     variables = {"owner": "somebody", "alert_email": "somebody@example.com", "function_zip": str(package), "prefix": "lake/"}
+    variables["create_exporter_user"] = "true"
     given = [f"-var={name}={value}" for name, value in variables.items()]
     run("plan", "-input=false", "-no-color", "-out=plan", *given)
     # On stand-ins, so that also the policies are known that are made of ARNs.

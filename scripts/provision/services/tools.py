@@ -50,6 +50,22 @@ class Schemathesis(core.Service):
         return install.python_venv("schemathesis", requirements).parent / "schemathesis"
 
 
+class AwsCli(core.Service):
+    """The AWS CLI, for what documents and Compose's setup have it do on local endpoints."""
+
+    name = "awscli"
+
+    def install(self) -> None:
+        self._program()
+
+    def env(self, home: core.Home) -> dict[str, str]:
+        return {"AWSCLI": str(self._program())}
+
+    def _program(self) -> Path:
+        requirements = install.REPOSITORY / "tests" / "services" / "requirements-awscli.txt"
+        return install.python_venv("awscli", requirements).parent / "aws"
+
+
 class CargoDeny(core.Service):
     """Checks licences, sources and banned crates; without its network features it never fetches anything."""
 
