@@ -85,7 +85,7 @@ run "what_the_exporter_may_do" {
 
   assert {
     condition = toset(one([for s in data.aws_iam_policy_document.exporter.statement : s.actions if s.sid == "WriteFiles"])) == toset([
-      "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject",
+      "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject",
     ])
     error_message = "The exporter may write, read, delete and abort."
   }
@@ -93,6 +93,11 @@ run "what_the_exporter_may_do" {
   assert {
     condition     = one([for s in data.aws_iam_policy_document.exporter.statement : toset(s.resources) if s.sid == "WriteFiles"]) == toset(["${var.bucket_arn}/lake/logs/*", "${var.bucket_arn}/lake/anomalies/*"])
     error_message = "It may do so below the prefix alone."
+  }
+
+  assert {
+    condition     = one([for s in data.aws_iam_policy_document.exporter.statement : one(s.resources) if contains(s.actions, "dynamodb:Query")]) == var.contributions_table_arn
+    error_message = "Of the tables it may read what the function used, nothing else."
   }
 
   assert {

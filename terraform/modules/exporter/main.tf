@@ -9,7 +9,6 @@ data "aws_iam_policy_document" "exporter" {
       "s3:AbortMultipartUpload",
       "s3:DeleteObject",
       "s3:GetObject",
-      "s3:ListMultipartUploadParts",
       "s3:PutObject",
     ]
     resources = [
@@ -30,13 +29,17 @@ data "aws_iam_policy_document" "exporter" {
     }
   }
 
-  # For `smartlog doctor --aws` and the cost estimate; each can be read, none changed.
+  # What the function used, for the cost estimate.
   statement {
-    sid = "LookAtTheRest"
-    actions = [
-      "dynamodb:DescribeTable",
-      "dynamodb:Query",
-    ]
+    sid       = "ReadUsage"
+    actions   = ["dynamodb:Query"]
+    resources = [var.contributions_table_arn]
+  }
+
+  # From here on for `smartlog doctor --aws`: it looks, and changes nothing.
+  statement {
+    sid       = "LookAtTheTables"
+    actions   = ["dynamodb:DescribeTable"]
     resources = [var.summaries_table_arn, var.contributions_table_arn]
   }
 

@@ -60,12 +60,20 @@ data "aws_iam_policy_document" "function" {
     actions = [
       "dynamodb:BatchGetItem",
       "dynamodb:DeleteItem",
-      "dynamodb:GetItem",
+      "dynamodb:PutItem",
+    ]
+    resources = [var.summaries_table_arn]
+  }
+
+  statement {
+    sid = "KeepContributions"
+    actions = [
+      "dynamodb:DeleteItem",
       "dynamodb:PutItem",
       "dynamodb:Query",
       "dynamodb:UpdateItem",
     ]
-    resources = [var.summaries_table_arn, var.contributions_table_arn]
+    resources = [var.contributions_table_arn]
   }
 
   statement {
