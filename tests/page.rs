@@ -125,19 +125,27 @@ fn reply(asked: &str, scene: &mut Scene, server: &mut Server) -> String {
         "calm" => scene.traffic.failing = None,
         "stop" => server.stop(),
         "start" => server.start(),
-        // When the changes of the anomaly were committed, milliseconds: `id seq time …`.
-        changes => {
-            let id = changes.strip_prefix("changes of ").expect(changes);
-            let time = match scene.store.kind {
-                Kind::Postgres => "cast(extract(epoch from created_at) * 1000 as bigint)",
-                Kind::Sqlite => "created_at / 1000",
-            };
-            let sql = format!("select seq, {time} from anomaly_events where anomaly_id = {id} order by seq");
-            let cells = scene.store.rows(&sql).into_iter().flatten();
-            return cells.map(|cell| cell.expect("no null")).collect::<Vec<_>>().join(" ");
-        }
+        asked => return told(asked, scene),
     }
     String::new()
+}
+
+/// What was committed of an anomaly, in order.
+fn told(asked: &str, scene: &mut Scene) -> String {
+    let (what, id) = asked.rsplit_once(' ').expect(asked);
+    let (columns, between) = match (what, scene.store.kind) {
+        // `seq time …`, milliseconds.
+        ("changes of", Kind::Postgres) => ("seq, cast(extract(epoch from created_at) * 1000 as bigint)", " "),
+        ("changes of", Kind::Sqlite) => ("seq, created_at / 1000", " "),
+        // `kind status reason, …`
+        ("story of", _) => ("kind, status, coalesce(reason, '')", ", "),
+        _ => panic!("the script asks for {asked}"),
+    };
+    let sql = format!("select {columns} from anomaly_events where anomaly_id = {id} order by seq");
+    let row = |cells: Vec<Option<String>>| {
+        cells.into_iter().map(|cell| cell.expect("no null")).collect::<Vec<_>>().join(" ")
+    };
+    scene.store.rows(&sql).into_iter().map(row).collect::<Vec<_>>().join(between)
 }
 
 fn metrics(address: &str) -> String {
