@@ -17,6 +17,7 @@ use crate::evidence;
 use crate::flow::{Flow, Others, Who};
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
 use crate::rules;
+use crate::seconds::Seconds;
 use crate::settings;
 use crate::sums::{Diff, Sums, sums};
 use crate::window::{RollingTrace, SecondsTrace, kept_seconds};
@@ -344,37 +345,17 @@ impl Reader<'_> {
         wanted: &BTreeMap<CompactString, Wanted>,
         mut read: impl FnMut(&CompactString, &Wanted, &[(i64, Sums)], Sums),
     ) {
+        let mut seconds = Seconds::as_of(self.seconds, self.epoch);
         let everything = AntichainRef::new(&[]);
-        // Each batch has a cursor of its own: the library's merged cursor must not seek a value while one of its
-        // cursors is past its last key.
-        let seconds_in = self.seconds.batches_through(everything).unwrap_or_default();
-        let mut seconds: Vec<_> = seconds_in.iter().map(Navigable::cursor).collect();
         let (mut rolling, rolling_in) =
             cursor_list(self.rolling.batches_through(everything).unwrap_or_default());
-        let mut found = Vec::new();
         for (service, want) in wanted {
-            found.clear();
-            for (cursor, batch) in seconds.iter_mut().zip(&seconds_in) {
-                cursor.seek_key(batch, service);
-                if cursor.get_key(batch) != Some(service) {
-                    continue;
-                }
-                cursor.seek_val(batch, &want.from);
-                while let Some(&second) = cursor.get_val(batch) {
-                    found.push((
-                        second,
-                        accumulate(|add| cursor.map_times(batch, |t, d| add(*t, *d)), self.epoch),
-                    ));
-                    cursor.step_val(batch);
-                }
-            }
-            let sums_by_second = add_up(&mut found);
             rolling.seek_key(&rolling_in, service);
             let mut open = Sums::default();
             if rolling.get_key(&rolling_in) == Some(service) {
                 open = accumulate(|add| rolling.map_times(&rolling_in, |t, d| add(*t, *d)), self.epoch);
             }
-            read(service, want, sums_by_second, open);
+            read(service, want, seconds.of(service, want.from), open);
         }
     }
 
@@ -386,20 +367,6 @@ impl Reader<'_> {
         self.rolling.set_logical_compaction(AntichainRef::new(&frontier));
         self.rolling.set_physical_compaction(AntichainRef::new(&frontier));
     }
-}
-
-/// Sums of the same second become one; seconds without any are left out. Ascending.
-fn add_up(found: &mut Vec<(i64, Sums)>) -> &[(i64, Sums)] {
-    found.sort_unstable_by_key(|(second, _)| *second);
-    found.dedup_by(|later, kept| {
-        let same = later.0 == kept.0;
-        if same {
-            kept.1 += later.1;
-        }
-        same
-    });
-    found.retain(|(_, sums)| !sums.is_empty());
-    found
 }
 
 fn accumulate(visit: impl FnOnce(&mut dyn FnMut(Epoch, Diff)), epoch: Epoch) -> Sums {

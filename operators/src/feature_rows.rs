@@ -12,7 +12,8 @@
 use crate::closed_epochs::ClosedEpochs;
 use crate::features::{self, WIDTH, Window};
 use crate::record::{Epoch, Tick, WHOLE_STREAM};
-use crate::sums::{Diff, Sums, sums};
+use crate::seconds::Seconds;
+use crate::sums::{Diff, Sums};
 use crate::window::SecondsTrace;
 use crate::window_rows::rows_of;
 use compact_str::CompactString;
@@ -210,39 +211,9 @@ pub(crate) fn each_service<'a>(
     epoch: Epoch,
     mut visit: impl FnMut(&CompactString, &[(i64, Sums)]),
 ) {
-    let batches = trace.batches_through(AntichainRef::new(&[])).unwrap_or_default();
-    // Each batch has a cursor of its own: see `detect::Reader`.
-    let mut cursors: Vec<_> = batches.iter().map(Navigable::cursor).collect();
-    let mut found: Vec<(i64, Sums)> = Vec::new();
+    let mut seconds = Seconds::as_of(trace, epoch);
     for service in services {
-        found.clear();
-        for (cursor, batch) in cursors.iter_mut().zip(&batches) {
-            cursor.seek_key(batch, service);
-            if cursor.get_key(batch) != Some(service) {
-                continue;
-            }
-            cursor.seek_val(batch, &from);
-            while let Some(&second) = cursor.get_val(batch) {
-                let mut total = Sums::default();
-                cursor.map_times(batch, |time, diff| {
-                    if *time <= epoch {
-                        total += sums(*diff);
-                    }
-                });
-                found.push((second, total));
-                cursor.step_val(batch);
-            }
-        }
-        found.sort_unstable_by_key(|(second, _)| *second);
-        found.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                kept.1 += later.1;
-            }
-            same
-        });
-        found.retain(|(_, sums)| !sums.is_empty());
-        visit(service, &found);
+        visit(service, seconds.of(service, from));
     }
 }
 

@@ -52,6 +52,7 @@ pub mod peak;
 pub mod record;
 pub mod rules;
 pub mod score;
+mod seconds;
 pub mod settings;
 pub mod stretch;
 pub mod sums;

@@ -4,12 +4,12 @@
 //! so every log that came in time is in it, late or not.
 
 use crate::record::{Epoch, Tick, WHOLE_STREAM};
-use crate::sums::{Sums, sums};
+use crate::seconds::Seconds;
+use crate::sums::Sums;
 use crate::window::SecondsTrace;
 use compact_str::CompactString;
 use differential_dataflow::operators::arrange::Arranged;
 use differential_dataflow::trace::TraceReader;
-use differential_dataflow::trace::cursor::{Cursor, cursor_list};
 use serde::{Deserialize, Serialize};
 use smartlog_schema::window::{WINDOW_SECONDS, ceil_to, floor_to};
 use std::collections::BTreeMap;
@@ -99,11 +99,15 @@ pub fn window_rows<'scope>(
                 if floor_to(through, hop) > after {
                     let mut output = rows_out.activate();
                     let mut session = output.session(&cap);
-                    each_service(&mut trace, *cap.time(), |service, seconds| {
-                        for (end, sums) in rows_of(seconds, hop, after, through) {
-                            session.give(WindowRow { end, service: service.clone(), sums });
+                    let mut seconds = Seconds::as_of(&mut trace, *cap.time());
+                    while let Some(service) = seconds.next_service() {
+                        let seconds = seconds.of(&service, after.saturating_sub(WINDOW_SECONDS));
+                        if service != WHOLE_STREAM {
+                            let rows = rows_of(seconds, hop, after, through).into_iter();
+                            let row = |(end, sums)| WindowRow { end, service: service.clone(), sums };
+                            session.give_iterator(rows.map(row));
                         }
-                    });
+                    }
                 }
                 written_through = Some(through.max(after));
                 let frontier = [*cap.time() + 1];
@@ -113,35 +117,6 @@ pub fn window_rows<'scope>(
         }
     });
     rows
-}
-
-fn each_service(
-    trace: &mut SecondsTrace,
-    epoch: Epoch,
-    mut visit: impl FnMut(&CompactString, &[(i64, Sums)]),
-) {
-    let (mut cursor, batches) =
-        cursor_list(trace.batches_through(AntichainRef::new(&[])).unwrap_or_default());
-    let mut seconds = Vec::new();
-    while let Some(service) = cursor.get_key(&batches) {
-        seconds.clear();
-        while let Some(&second) = cursor.get_val(&batches) {
-            let mut total = Sums::default();
-            cursor.map_times(&batches, |time, diff| {
-                if *time <= epoch {
-                    total += sums(*diff);
-                }
-            });
-            if !total.is_empty() {
-                seconds.push((second, total));
-            }
-            cursor.step_val(&batches);
-        }
-        if *service != WHOLE_STREAM {
-            visit(service, &seconds);
-        }
-        cursor.step_key(&batches);
-    }
 }
 
 #[cfg(test)]
