@@ -69,7 +69,7 @@ bench: ## what the program reaches, one table, each limit measured beside it (do
 bench-compare: ## parsing, here against BASE (a commit): what became faster or slower, with confidence
 	scripts/bench-compare $(or $(BASE),origin/main)
 
-detect: ## how well it detects (docs/DETECTION.md): SET=tune|held-out|short, BASELINE=FILE, OUT=FILE, WORST=20, FORMAT=json; QUICK=1 for a try
+detect: ## how well it detects (docs/DETECTION.md): SET=tune|tune-more|held-out|short, BASELINE=FILE, OUT=FILE, WORST=20, FORMAT=json; QUICK=1 for a try
 	cargo run --release --quiet $(LOCKED) -p smartlog-benches --bin detect -- --set $(or $(SET),held-out) --worst $(or $(WORST),0) \
 	$(if $(QUICK),--quick,--without-each) $(if $(BASELINE),--baseline $(BASELINE)) $(if $(OUT),--out $(OUT)) $(if $(FORMAT),--format $(FORMAT)) $(ARGS)
 

@@ -144,7 +144,7 @@ impl Report {
         table(&head, self.evaluator.iter().map(opinion_cells).collect());
         table(&["bar", "measured", ""], self.verdicts.iter().map(verdict_cells).collect());
         let seeds = match self.set {
-            Set::Tune => "the seeds for TUNING: these figures may flatter",
+            Set::Tune | Set::TuneMore => "the seeds for TUNING: these figures may flatter",
             Set::HeldOut => "held-out seeds",
             Set::Short => "the few seeds of the short form",
         };

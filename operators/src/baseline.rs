@@ -1,8 +1,8 @@
 //! What is normal for a service: what its past minutes and hours say robustly.
 //!
 //! ```text
-//!              ◀── recent: 120 minutes ──▶◀ lag: 10 ▶│
-//!   ◀── 120 minutes ──▶◀ drift: 30 ▶◀───── lag ─────▶│ now         level = median of the minutes
+//!               ◀── recent: 60 minutes ──▶◀ lag: 10 ▶│
+//!   ◀── 60 minutes ──▶◀ drift: 15 ▶◀────── lag ─────▶│ now         level = mean of their middle half
 //!   7 days × 24 hours: median minute of each hour ───┘             season = median over the days, from three on
 //! ```
 //!
@@ -226,25 +226,22 @@ impl Baseline {
     /// Compares the blocks that end with this minute with what was expected of them.
     fn learn(&mut self, end: i64, settings: &settings::Baseline) {
         let Normal { minute, window, drift, .. } = &self.normal;
-        if let (Some(level), Some((logs, _))) = (minute.volume, self.block(1)) {
-            let (n, m) = level.nearest(logs, 1.0);
-            self.of_minute.observe(n, m, &settings.minute_prior());
+        if let (Some(band), Some((logs, _))) = (minute.volume, self.block(1)) {
+            self.of_minute.observe(logs, band.middle(), &settings.minute_prior());
         }
-        if let (Some(level), Some((logs, errors))) =
+        if let (Some(band), Some((logs, errors))) =
             (window.volume, self.block(BLOCK).filter(|_| end % (BLOCK as i64 * MINUTE) == 0))
         {
-            let (n, m) = level.nearest(logs, BLOCK as f64);
-            self.of_window.observe(n, m, &settings.window_prior());
+            self.of_window.observe(logs, band.middle() * BLOCK as f64, &settings.window_prior());
             if let Some(rate) = window.errors {
                 self.of_errors.observe(errors, logs * rate.rate, &settings.error_prior());
             }
         }
         let minutes = drift_minutes(settings);
-        if let (Some(level), Some((logs, _))) =
+        if let (Some(band), Some((logs, _))) =
             (drift.volume, self.block(minutes).filter(|_| end % settings.drift == 0))
         {
-            let (n, m) = level.nearest(logs, minutes as f64);
-            self.of_drift.observe(n, m, &settings.drift_prior());
+            self.of_drift.observe(logs, band.middle() * minutes as f64, &settings.drift_prior());
         }
     }
 
@@ -289,12 +286,12 @@ impl Baseline {
         self.normal = self.look(floor_to(end, MINUTE), settings);
     }
 
-    /// Makes the present level the new normal: what was before is forgotten.
+    /// Makes the present level the new normal. What was before is forgotten, but for the same hour of other days: the
+    /// level that returns to it is no news.
     pub fn adopt(&mut self, end: i64, settings: &settings::Baseline) {
         let keep_from = self.minutes.len().saturating_sub(adoptable(settings));
         self.minutes.drain(..keep_from);
         self.minutes.iter_mut().for_each(|minute| minute.left_out = false);
-        self.hours.clear();
         self.hour.clear();
         self.former = (0.0, 0.0);
         self.normal = self.look(floor_to(end, MINUTE), settings);
@@ -419,6 +416,12 @@ impl Band {
     /// What `logs` in so many minutes are to be compared with: the nearer edge; inside, it is as expected.
     pub fn nearest(&self, logs: f64, minutes: f64) -> (f64, f64) {
         (logs, logs.clamp(self.down * minutes, self.up * minutes))
+    }
+
+    /// The level that bursts are learned around: the middle, by ratio. Around the nearer edge whatever lies within a wide
+    /// band would count as steadier than chance, and the service as one without bursts.
+    fn middle(&self) -> f64 {
+        (self.down * self.up).sqrt()
     }
 }
 

@@ -29,12 +29,14 @@ const TAIL: Second = 360;
 /// Seconds since 1970.
 pub type Second = i64;
 
-/// Which seeds. Tuning may look at [`Set::Tune`] alone; what is published comes from [`Set::HeldOut`].
+/// Which seeds. Tuning may look at [`Set::Tune`] and [`Set::TuneMore`] alone; what is published comes from [`Set::HeldOut`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Set {
     /// Seeds 1001, 1002, …: look at them as often as you like.
     Tune,
+    /// Seeds 1101, 1102, …: to see whether what helped on the former helps on others.
+    TuneMore,
     /// Seeds 2301, 2302, …: measured with a configuration that is settled.
     HeldOut,
     /// Seeds 3001, 3002, …: the few that `make test` asks.
@@ -46,6 +48,7 @@ impl Set {
     pub fn seeds(self, count: u64) -> impl Iterator<Item = u64> {
         let first = match self {
             Set::Tune => 1001,
+            Set::TuneMore => 1101,
             Set::HeldOut => 2301,
             Set::Short => 3001,
         };

@@ -99,21 +99,23 @@ impl Past {
     }
 
     fn learn(&mut self, end: i64, usual: &Usual, baseline: &Baseline) {
-        let within =
-            |(low, high): (f64, f64), minutes: f64, logs: f64| logs.clamp(low * minutes, high * minutes);
+        // Half way between the edges on a logarithmic scale; nothing is learned where an edge is nothing.
+        let middle = |(low, high): (f64, f64)| {
+            if low > 0.0 { f64::exp(0.5 * (low.ln() + high.ln())) } else { 0.0 }
+        };
         let Baseline { spread, error_spread, drift, .. } = *baseline;
         if let (Some(level), Some((logs, _))) = (usual.minute.level, self.calm(1)) {
-            self.of_minutes.add(logs, within(level, 1.0, logs), spread, 30.0, 2880.0);
+            self.of_minutes.add(logs, middle(level), spread, 30.0, 2880.0);
         }
         if let (Some(level), Some((logs, errors)), 0) = (usual.window.level, self.calm(5), end % 300) {
-            self.of_windows.add(logs, within(level, 5.0, logs), spread, 12.0, 576.0);
+            self.of_windows.add(logs, 5.0 * middle(level), spread, 12.0, 576.0);
             if let Some(rate) = usual.window.error_rate {
                 self.of_errors.add(errors, logs * rate, error_spread, 6.0, 576.0);
             }
         }
         let minutes = drift as usize / 60;
         if let (Some(level), Some((logs, _)), 0) = (usual.drift.level, self.calm(minutes), end % drift) {
-            self.of_drift.add(logs, within(level, minutes as f64, logs), spread, 6.0, 192.0);
+            self.of_drift.add(logs, minutes as f64 * middle(level), spread, 6.0, 192.0);
         }
     }
 
@@ -145,7 +147,6 @@ impl Past {
         let from = self.minutes.len().saturating_sub(newest(&detection.baseline));
         self.minutes.drain(..from);
         self.minutes.iter_mut().for_each(|minute| minute.in_trouble = false);
-        self.hours.clear();
         self.this_hour.clear();
         self.former = (0.0, 0.0);
     }
