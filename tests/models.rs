@@ -84,6 +84,10 @@ fn the_same_history_gives_the_same_model_whatever_the_workers_and_the_way_it_is_
     let one = bench.train(&["--workers", "1"]);
     let two = bench.train(&["--workers", "2"]);
     let other = bench.train(&["--seed", "9"]);
+    let features = ["--features", "log_rate,error_rate,new_pattern_rate,pattern_entropy"];
+    let [of_one, of_two] = ["1", "2"].map(|n| bench.train(&[&["--workers", n], &features[..]].concat()));
+    assert_eq!(of_one["digest"], of_two["digest"], "of patterns:\n{of_one}\n{of_two}");
+    assert_eq!(of_one["params"]["features"], features[1]);
     assert_eq!(one["digest"], two["digest"], "one worker and two:\n{one}\n{two}");
     assert_eq!(one["params"]["rows_digest"], other["params"]["rows_digest"], "two seeds:\n{one}\n{other}");
     assert_ne!(one["digest"], other["digest"]);
@@ -354,6 +358,12 @@ fn bad_arguments_say_what_to_do() {
         (&["models", "show", "champion"], "there is none"),
         (&["models", "push"], "models.mlflow is not set"),
         (&["train", "--from", "/nowhere/at/all.ndjson"], "/nowhere/at/all.ndjson"),
+        (&["train", "--from", "-", "--features", "log_rate,latency"], "pattern_entropy, found `latency`"),
+        (&["train", "--from", "-", "--features", "log_rate,log_rate"], "found `log_rate` twice"),
+        (
+            &["train", "--from", "-", "--features", "pattern_entropy", "--patterns-enabled", "false"],
+            "pattern_entropy needs patterns.enabled = true",
+        ),
     ] {
         let (status, _, said) = run_to_end(arguments, PATIENCE);
         assert!(!status.success() && said.contains(words), "{arguments:?}: {said}");

@@ -189,6 +189,17 @@ fn a_new_pattern_is_decided_again_on_sqlite() {
 /// A model that knows the quiet time, and errors that it has not seen.
 #[test]
 fn what_scores_decided_is_decided_again_with_the_model_of_that_time() {
+    what_scores_decided_is_decided_again(&[]);
+}
+
+#[test]
+fn what_scores_of_patterns_decided_is_decided_again_with_the_model_of_that_time() {
+    let features =
+        "pattern_entropy,log_rate,error_rate,avg_message_length,unique_services,hour_of_day,new_pattern_rate";
+    what_scores_decided_is_decided_again(&["--features", features]);
+}
+
+fn what_scores_decided_is_decided_again(of: &[&str]) {
     let Some((mut scene, begin)) = quiet(Kind::Sqlite, "scores") else { return };
     send(&mut scene, begin, 0..28);
     let (brokers, topic, url) = (scene.kafka.address(), scene.topic.name.clone(), scene.store.url.clone());
@@ -196,7 +207,7 @@ fn what_scores_decided_is_decided_again_with_the_model_of_that_time() {
     let models = ["--models-folder", folder.to_str().expect("a temporary path is UTF-8")];
     let train = ["train", "--from", "kafka", "--brokers", &brokers, "--topic", &topic];
     let as_champion = ["--alias", "champion", "--models-min-windows", "100"];
-    let (status, _, said) = run_to_end(&[&train[..], &as_champion, &models].concat(), LONG);
+    let (status, _, said) = run_to_end(&[&train[..], &as_champion, &models, of].concat(), LONG);
     assert!(status.success(), "{said}");
     send(&mut scene, begin, 28..40);
     let scored = ["--until-end", "--models-enabled", "--detection-multivariate-outlier-enabled"];

@@ -10,13 +10,13 @@ use crate::commands::job;
 use crate::config::Config;
 use crate::coordinator::Begin;
 use crate::engine::{Engine, Job};
-use crate::models::{Scoring, training_row};
+use crate::models::{Scoring, check_counted, training_row};
 use crate::sources::Sources;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use smartlog_models::rows::{Row, Rows};
 use smartlog_operators::feature_rows::FeatureRow;
-use smartlog_operators::features;
+use smartlog_operators::features::Columns;
 use smartlog_schema::commit::EpochCommit;
 use smartlog_schema::window::{MICROS, WINDOW_SECONDS};
 use smartlog_sinks::parquet::{Kept, read_exported};
@@ -157,7 +157,7 @@ impl History {
         let reaching = Arc::clone(&reached);
         let job = job(Job {
             sources: self.sources.clone(),
-            // Few look at patterns.
+            // Most look at no patterns.
             parser: job::parser(config)?.with_shapes(false),
             storage: None,
             retention: None,
@@ -194,21 +194,27 @@ impl Reached {
     }
 }
 
-/// Reads `from` to its end; the rows of the windows in `interval`.
+/// Reads `from` to its end; the rows of the windows in `interval`, with the features of `columns`.
 ///
 /// # Errors
 /// What cannot be read, or no window at all.
-pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<Rows> {
-    let history = History::open(config, from, interval)?;
+pub fn rows(config: &Config, from: &From, interval: Interval, columns: &Columns) -> anyhow::Result<Rows> {
+    check_counted(columns, config.patterns.enabled)?;
+    let counts_patterns = columns.of_patterns().is_some();
+    // What is new is known only of services that were watched for some time.
+    let earlier = if counts_patterns { config.detection.new_pattern.warm_up } else { Duration::ZERO };
+    let history = History::open(config, from, interval.begun_earlier(earlier))?;
     let collected: Arc<Mutex<Vec<Row>>> = Arc::default();
-    let (into, counting) = (Arc::clone(&collected), Arc::clone(&collected));
+    let (into, counting, of) = (Arc::clone(&collected), Arc::clone(&collected), columns.clone());
     let tap = Arc::new(move |rows: &mut Vec<FeatureRow>| {
         let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
         let room = ROWS_MAX - into.len();
-        into.extend(rows.iter().filter(|row| interval.holds(row.end)).take(room).map(training_row));
+        let wanted = rows.iter().filter(|row| interval.holds(row.end)).take(room);
+        into.extend(wanted.map(|row| training_row(row, &of)));
     });
     let lag = config.time.settings().max_lateness;
-    let job = |job| Job { scoring: Some(Scoring { lag, tap }), ..job };
+    let parser = job::parser(config)?.with_shapes(counts_patterns);
+    let job = |job| Job { scoring: Some(Scoring { lag, counts_patterns, tap }), parser, ..job };
     history.replay(config, "windows", job, move |commit, reached| {
         let rows = counting.lock().unwrap_or_else(PoisonError::into_inner).len();
         reached.reach(commit.clock.clock_us.div_euclid(MICROS), rows);
@@ -222,7 +228,7 @@ pub fn rows(config: &Config, from: &From, interval: Interval) -> anyhow::Result<
         !rows.is_empty(),
         "expected windows in the interval, found none; check --from, --since and --until"
     );
-    Ok(Rows::new(&features::names(), rows))
+    Ok(Rows::new(&columns.names().collect::<Vec<_>>(), rows))
 }
 
 /// The store's logs, or exported ones, as JSON lines in the order of their times.

@@ -4,14 +4,18 @@
 //!  coordinator ─ assignments ─▶ source ─▶ fold ─┬─▶ logs ─▶ lanes ────────────▶ log sinks (same worker)
 //!       │                                       ├─▶ reports ─▶ clock ─▶ ticks ──────────────┐
 //!       │                                       ├─▶ gathered ─┬─▶ patterns ────────────────┐│
-//!       │                                       │             └─▶ breakdown ◀─┐            ││
+//!       │                                       │             └─▶ breakdown ◀──────────────┤│
 //!       │                                       └─▶ partials ─▶ admit ─┬─▶ hourly ─────────┤│
 //!       ├─ seeds ──────────────────────────────────────────▶           └─▶ window ─▶ detect ┴┴─▶ committer
 //!       │                                                                      │      └▶ score ┘
-//!       │                                                                      ├─▶ feature rows ▲ ─▶ training
-//!       └─ models ─────────────────────────────────────────────────────────────│─────────────┘
+//!       │                                            breakdown ◀─ feature rows ┤          ▲
+//!       │                                                └─ rows with patterns ───────────┼─▶ training
+//!       └─ models ─────────────────────────────────────────────────────────────│──────────┘
 //!                                                                              └─▶ window rows ─▶ CSV
 //! ```
+//!
+//! The breakdown lies before the score, which may look at its counts, and after it, for it explains what is raised: a
+//! loop within an epoch, which it passes twice.
 //!
 //! The timestamp is the epoch, a tick of wall time; event time is data. All that an epoch changed is committed
 //! together, and only once every worker has closed it. What detection raises passes `expected` on its way there, which
@@ -30,7 +34,7 @@ use smartlog_operators::breakdown::{self, Gathered, breakdown};
 use smartlog_operators::clock::clock;
 use smartlog_operators::detect::{self, detect};
 use smartlog_operators::expected::{Memory, expected};
-use smartlog_operators::feature_rows::feature_rows;
+use smartlog_operators::feature_rows::{FeatureRow, feature_rows};
 use smartlog_operators::fold::{Context, Folded, Outcomes, fold};
 use smartlog_operators::hourly::hourly;
 use smartlog_operators::novelty::{self, Novelty};
@@ -52,8 +56,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use timely::dataflow::StreamVec;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::{Broadcast, Map};
-use timely::dataflow::operators::{Concat, Inspect};
+use timely::dataflow::operators::{Concat, ConnectLoop, Feedback, Inspect};
 use timely::worker::Worker;
 
 /// A retired service gives its slot up this long after the last late log could bring its detection back, seconds.
@@ -85,6 +90,15 @@ pub struct Blueprint {
 impl Blueprint {
     fn memory(&self) -> Memory {
         memory(&self.settings, self.pace.tick)
+    }
+
+    fn counting(&self) -> breakdown::Settings {
+        let scoring = self.scoring.as_ref();
+        breakdown::Settings {
+            limits: breakdown::Limits::default(),
+            counts_patterns: scoring.is_some_and(|scoring| scoring.counts_patterns),
+            lag: scoring.map_or(0, |scoring| scoring.lag),
+        }
     }
 }
 
@@ -152,23 +166,40 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
             let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
             rows_to(rows, share.windows_file, fail("writing windows"));
         }
+        let rows = match &blueprint.scoring {
+            None => empty(scope),
+            Some(scoring) => feature_rows(seconds.clone(), ticks.clone(), scoring.lag),
+        };
+        let orders = models.broadcast();
+        // What is detected comes from below, in the same epoch.
+        let (from_below, detected) = scope.feedback(0);
+        let inputs = MadeOf {
+            gathered,
+            seeds: seeds.clone(),
+            ticks: ticks.clone(),
+            orders: orders.clone(),
+            rows,
+            detected,
+        };
+        let (breakdown::Outputs { rows, changes: explained }, learned) =
+            made_of(inputs, blueprint, share.shapes);
+
         let detection = settings.detection.clone();
         let (flow, seeded) = (flow.broadcast(), seeds.clone());
         let detected = detect(seconds.clone(), rolling.clone(), ticks.clone(), seeded, flow, settings);
         let detected = match &blueprint.scoring {
             None => detected.concat(seeds.clone().flat_map(abandoned)),
             Some(scoring) => {
-                let rows = feature_rows(seconds.clone(), ticks.clone(), scoring.lag);
                 tapped(rows.clone(), Arc::clone(&scoring.tap));
-                let (changes, orders, ticks) = (detected, models.broadcast(), ticks.clone());
-                let seeds = seeds.clone();
+                let (changes, ticks, seeds) = (detected, ticks.clone(), seeds.clone());
                 let inputs = score::Inputs { rows, changes, orders, ticks, seeds, seconds, rolling };
                 score(inputs, loader(blueprint.meters.scoring.clone()), detection)
             }
         };
+        detected.connect_loop(from_below);
 
-        let inputs = MadeOf { gathered, seeds, said, detected, ticks: ticks.clone() };
-        let changes = changes.concat(slots).concat(hours).concat(made_of(inputs, blueprint, share.shapes));
+        let told = expected(explained, said.broadcast(), seeds, ticks.clone(), blueprint.memory());
+        let changes = changes.concat(slots).concat(hours).concat(learned).concat(told);
         let (took, began) = (blueprint.meters.tick.clone(), pace.epoch_at(wall_us()));
         let closed = move |epoch| {
             // Seeds have an epoch of their own, long ago.
@@ -187,28 +218,28 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
 struct MadeOf<'scope> {
     gathered: StreamVec<'scope, Epoch, Gathered>,
     seeds: StreamVec<'scope, Epoch, Keyed>,
-    said: StreamVec<'scope, Epoch, Said>,
-    detected: StreamVec<'scope, Epoch, Change>,
     ticks: StreamVec<'scope, Epoch, Tick>,
+    orders: StreamVec<'scope, Epoch, ModelOrder>,
+    rows: StreamVec<'scope, Epoch, FeatureRow>,
+    detected: StreamVec<'scope, Epoch, Change>,
 }
 
-/// What logs are made of: learns the patterns, and counts hosts and patterns beside what was detected. Then what people
-/// say of that.
+/// What logs are made of: learns the patterns, which come second, and counts hosts and patterns, for the windows that
+/// are scored and beside what was detected.
 fn made_of<'scope>(
     inputs: MadeOf<'scope>,
     blueprint: &Blueprint,
     shapes: Vec<KnownShape>,
-) -> StreamVec<'scope, Epoch, Change> {
-    let MadeOf { gathered, seeds, said, detected, ticks } = inputs;
+) -> (breakdown::Outputs<'scope>, StreamVec<'scope, Epoch, Change>) {
+    let MadeOf { gathered, seeds, ticks, orders, rows, detected: changes } = inputs;
     let mining = Mining::new(blueprint.patterns, shapes);
-    let Learned { changes, names, known } =
+    let Learned { changes: learned, names, known } =
         patterns(gathered.clone(), mining, Arc::clone(&blueprint.meters.patterns));
-    let inputs = breakdown::Inputs { gathered, names: names.broadcast(), known, seeds: seeds.clone() };
+    let names = names.broadcast();
+    let inputs = breakdown::Inputs { gathered, names, known, seeds, ticks, orders, rows, changes };
     let known = Arc::clone(&blueprint.meters.known);
     let novelty = Novelty::new(blueprint.settings.clone(), novelty::Limits::default(), known);
-    let (limits, fills) = (breakdown::Limits::default(), blueprint.meters.breakdown.clone());
-    let explained = breakdown(inputs, detected, ticks.clone(), limits, novelty, fills);
-    expected(explained, said.broadcast(), seeds, ticks, blueprint.memory()).concat(changes)
+    (breakdown(inputs, blueprint.counting(), novelty, blueprint.meters.breakdown.clone()), learned)
 }
 
 /// How long what people say of episodes is remembered in the dataflow.

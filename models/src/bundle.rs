@@ -125,9 +125,6 @@ pub enum BundleError {
         "expected a bundle of format {FORMAT}, found {0}; a program that is as new as the one that fitted it reads it"
     )]
     Format(u32),
-    #[error("expected a model of the features {}, found one of {}; train one with this program (smartlog train)",
-        .program.join(", "), .bundle.join(", "))]
-    Features { program: Vec<String>, bundle: Vec<String> },
     #[error("expected forests of {expected} features, found one of {found} ({scope})")]
     Width { scope: String, expected: usize, found: usize },
     #[error("expected {what}, found {found}")]
@@ -174,18 +171,6 @@ impl Bundle {
     /// SHA-256 of the stored bytes, in hexadecimal: what a commit names the model by.
     pub fn digest_of(bytes: &[u8]) -> String {
         hex(&Sha256::digest(bytes))
-    }
-
-    /// Refuses a bundle whose features are not those of the program.
-    ///
-    /// # Errors
-    /// [`BundleError::Features`] with both lists.
-    pub fn check_features(&self, program: &[&str]) -> Result<(), BundleError> {
-        if self.features == program {
-            return Ok(());
-        }
-        let program = program.iter().map(|&name| name.to_owned()).collect();
-        Err(BundleError::Features { program, bundle: self.features.clone() })
     }
 
     /// What the model says of the window of `service` (empty: the whole stream) with `values`; `None` where it does not

@@ -4,7 +4,7 @@
 //!   rows ── fit ──▶ Bundle ── evaluate ──▶ Report ─┐
 //!                     │                            ├─▶ Run ──▶ Registry ──▶ versions, aliases
 //!                     └── export ──▶ MLflow folder ┘           (a folder | an MLflow server)
-//!   Registry ── fetch ──▶ Bundle::read ──▶ check_features ──▶ scores
+//!   Registry ── fetch ──▶ Bundle::from_bytes ──▶ scores
 //! ```
 //!
 //! | module | what it owns |

@@ -32,6 +32,22 @@ impl Rows {
         Rows { features: features.iter().map(|&name| name.to_owned()).collect(), rows }
     }
 
+    /// Those of the features alone, in that order.
+    ///
+    /// # Errors
+    /// The name of one that the rows do not have.
+    pub fn select<'a>(&self, features: &'a [String]) -> Result<Rows, &'a str> {
+        let place =
+            |name: &'a String| self.features.iter().position(|known| known == name).ok_or(name.as_str());
+        let places = features.iter().map(place).collect::<Result<Vec<usize>, &str>>()?;
+        let row = |row: &Row| Row {
+            end: row.end,
+            service: row.service.clone(),
+            values: places.iter().map(|&place| row.values[place]).collect(),
+        };
+        Ok(Rows { features: features.to_vec(), rows: self.rows.iter().map(row).collect() })
+    }
+
     /// SHA-256 of names and rows, in hexadecimal: equal histories have equal digests.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
@@ -94,6 +110,15 @@ mod tests {
         assert_ne!(other.digest(), changed.digest());
         let renamed = Rows { features: vec!["a".into(), "c".into()], ..other.clone() };
         assert_ne!(other.digest(), renamed.digest());
+    }
+
+    #[test]
+    fn features_are_selected_by_name() {
+        let rows = Rows::new(&["a", "b"], vec![row(10, "x")]);
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let selected = rows.select(&names(&["b", "a"])).expect("both are there");
+        assert_eq!((selected.features, &selected.rows[0].values[..]), (names(&["b", "a"]), &[0.5, 10.0][..]));
+        assert_eq!(rows.select(&names(&["b", "c"])), Err("c"));
     }
 
     #[test]

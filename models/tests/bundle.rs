@@ -9,7 +9,7 @@ use smartlog_models::fit::{FitError, fit};
 use smartlog_models::profile::Profile;
 use smartlog_models::rows::Rows;
 use smartlog_models::{Bundle, BundleError, Scoping};
-use support::{FEATURES, bundle, history, settings};
+use support::{bundle, history, settings};
 
 #[test]
 fn the_same_rows_and_seed_give_the_same_bytes_and_another_seed_does_not() {
@@ -34,21 +34,6 @@ fn what_was_stored_is_read_as_it_was_and_scores_the_same() {
             assert_eq!(bundle.score(&row.service, &row.values), read.score(&row.service, &row.values));
         }
     }
-}
-
-#[test]
-fn other_features_are_refused_with_both_lists() {
-    let bundle = bundle(Scoping::Stream);
-    assert!(bundle.check_features(&FEATURES).is_ok());
-    let mut swapped = FEATURES;
-    swapped.swap(0, 1);
-    let refusal = bundle.check_features(&swapped).expect_err("the order counts").to_string();
-    assert_eq!(
-        refusal,
-        "expected a model of the features error_rate, log_rate, avg_message_length, unique_services, hour_of_day, \
-         found one of log_rate, error_rate, avg_message_length, unique_services, hour_of_day; train one with this \
-         program (smartlog train)"
-    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   detect ── an episode is raised, opened or reopened ──▶ Evidence: base detector, rules, windows, decision ──▶ store
-//!   score  ── a model's scores open one ─────────────────▶ Evidence: model, windows, decision ───────────────▶ store
+//!   score  ── a model's scores open one ─────────────────▶ Evidence: model, windows, patterns, decision ─────▶ store
 //!   novelty ── a new pattern raises or opens one ────────▶ Evidence: new shapes, rules, windows, decision ───▶ store
 //!   store  ── Evidence, sums of the stretch ──▶ decide(), or decide_by_score() ──▶ the same decision, byte for byte
 //! ```
@@ -15,6 +15,7 @@ use crate::features::{self, Window};
 use crate::flow::{Flow, Others, Who, hash};
 use crate::novelty;
 use crate::outliers::{self, Seen};
+use crate::pattern_window::PatternSums;
 use crate::record::{Tick, WHOLE_STREAM};
 use crate::score::{Best, Model};
 use crate::settings::Detection;
@@ -111,8 +112,16 @@ pub fn of_changes(
     changes.iter().filter(decides).filter_map(made).collect()
 }
 
-/// What is to be kept of an episode that the scores of windows opened; `first`: the end of the first of them.
-pub fn of_scores(episode: &Episode, first: i64, model: ScoredBy, detection: &Detection) -> Option<Evidence> {
+/// What is to be kept of an episode that the scores of windows opened; `first`: the end of the first of them;
+/// `patterns`: of the windows since, by their ends, where the model looks at them. What was new then the logs of a stretch
+/// do not tell.
+pub fn of_scores(
+    episode: &Episode,
+    first: i64,
+    patterns: BTreeMap<i64, PatternSums>,
+    model: ScoredBy,
+    detection: &Detection,
+) -> Option<Evidence> {
     let inputs = Inputs {
         clock_us: episode.detected_at_us,
         final_through: episode.started_at,
@@ -123,7 +132,8 @@ pub fn of_scores(episode: &Episode, first: i64, model: ScoredBy, detection: &Det
         model: Some(model),
         program: PROGRAM.to_owned(),
     };
-    evidence(episode, &inputs, Vec::new())
+    let kept = if patterns.is_empty() { Vec::new() } else { bincode::serialize(&patterns).ok()? };
+    evidence(episode, &inputs, kept)
 }
 
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
@@ -261,27 +271,36 @@ pub(crate) fn decided(
     Some(decision(&decided.episode))
 }
 
-/// Decides again what scores decided; `None`: they raise nothing at that window.
+/// Decides again what scores decided; `None`: they raise nothing at that window. `kept`: what [`of_scores`] kept of the
+/// windows' patterns.
+///
+/// # Errors
+/// Patterns that this version cannot read.
 pub fn decide_by_score(
     service: &str,
     model: &dyn Model,
     version: &str,
+    kept: &[u8],
     inputs: &Inputs,
     stretch: &Stretch,
-) -> Option<String> {
+) -> Result<Option<String>, bincode::Error> {
+    let patterns: BTreeMap<i64, PatternSums> =
+        if kept.is_empty() { BTreeMap::new() } else { bincode::deserialize(kept)? };
     let seconds = stretch.seconds(service);
     let mut best = Best::new(inputs.base);
     let mut last = None;
     for end in (inputs.base..=inputs.final_through).step_by(HOP_SECONDS as usize) {
         let sums = total(&seconds, end, WINDOW_SECONDS);
-        let window = Window { end, sums, unique_services: stretch.unique_services(end) };
+        let (unique_services, patterns) = (stretch.unique_services(end), patterns.get(&end).copied());
+        let window = Window { end, sums, unique_services, patterns: patterns.unwrap_or_default() };
         let scored = model.score(service, &features::values(&window)).filter(|_| !sums.is_empty());
         if let Some(scored) = scored {
             best.take(end, &scored, model.hold());
         }
         last = scored.map(|scored| (window, scored));
     }
-    let (window, scored) = last.filter(|_| best.is_held())?;
-    let seen = Seen { window, scored, held: true, model_version: version, clock_us: inputs.clock_us };
-    Some(decision(&outliers::raised(&CompactString::from(service), &seen)))
+    let Some((window, scored)) = last.filter(|_| best.is_held()) else { return Ok(None) };
+    let (columns, clock_us) = (model.columns(), inputs.clock_us);
+    let seen = Seen { window, columns, scored, held: true, model_version: version, clock_us };
+    Ok(Some(decision(&outliers::raised(&CompactString::from(service), &seen))))
 }

@@ -5,12 +5,15 @@
 //!   ticks   ─▶                  └─ how many services have a log ── broadcast ─▶
 //! ```
 //!
+//! What kinds of messages there are [`breakdown`](crate::breakdown) counts, and writes in where a model asks for it.
+//!
 //! Serving takes a window once the watermark passes its end; what is later than that corrects windows and episodes, not
 //! the rows. Training waits for `max_lateness` more, so that the same history gives the same rows whatever the ticks
 //! and workers were. Windows without a log have no row.
 
 use crate::closed_epochs::ClosedEpochs;
 use crate::features::{self, WIDTH, Window};
+use crate::pattern_window::PatternSums;
 use crate::record::{Epoch, Tick, WHOLE_STREAM};
 use crate::seconds::Seconds;
 use crate::sums::{Diff, Sums};
@@ -42,16 +45,17 @@ pub struct FeatureRow {
     pub service: CompactString,
     pub sums: Sums,
     pub unique_services: i64,
+    pub patterns: PatternSums,
 }
 
 impl FeatureRow {
     /// The window.
     pub fn window(&self) -> Window {
-        let FeatureRow { end, sums, unique_services, .. } = *self;
-        Window { end, sums, unique_services }
+        let FeatureRow { end, sums, unique_services, patterns, .. } = *self;
+        Window { end, sums, unique_services, patterns }
     }
 
-    /// What the model sees.
+    /// What models may look at.
     pub fn values(&self) -> [f64; WIDTH] {
         features::values(&self.window())
     }
@@ -248,6 +252,7 @@ fn complete<'scope>(
                     service,
                     sums,
                     unique_services: counts.get(&end).copied().unwrap_or(0),
+                    patterns: PatternSums::default(),
                 };
                 rows_out.activate().session(&cap).give_iterator(parts.into_iter().map(row));
             }

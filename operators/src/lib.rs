@@ -17,7 +17,7 @@
 //! | [`detect`], [`episodes`] | findings → what is published, corrected, retracted |
 //! | [`evidence`] | what a decision rested on, and the decision made again |
 //! | [`expected`] | retracts what people say was to be expected, and brings it back |
-//! | [`features`], [`feature_rows`], [`score`] | final windows as a model sees them, and what it says of them |
+//! | [`features`], [`feature_rows`], [`pattern_window`], [`score`] | final windows as a model sees them, and what it says of them |
 //! | [`outliers`] | episodes that scores alone raise, where that is wanted |
 //! | [`patterns`] | messages → shapes → templates |
 //! | [`breakdown`] | what the logs of a service are made of, by host and by shape |
@@ -47,6 +47,7 @@ pub mod novelty;
 pub mod outliers;
 pub mod parse;
 mod partials;
+pub mod pattern_window;
 pub mod patterns;
 pub mod peak;
 pub mod record;

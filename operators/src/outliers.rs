@@ -16,7 +16,7 @@
 use crate::explain::text;
 use crate::explain::words::of_score;
 use crate::feature_rows::HOP_SECONDS;
-use crate::features::Window;
+use crate::features::{Columns, Window};
 use crate::record::{Change, Keyed};
 use crate::score::Scored;
 use crate::settings::Detection;
@@ -36,8 +36,9 @@ const NOTABLE_GROWTH: f64 = 0.05;
 /// A scored window of a service.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// What the model saw.
+    /// What the model saw, and what it looked at of that.
     pub window: Window,
+    pub columns: &'a Columns,
     pub scored: Scored,
     /// Whether scores were beyond the alert threshold for long enough to raise something.
     pub held: bool,
@@ -209,7 +210,7 @@ pub(crate) fn raised(service: &CompactString, seen: &Seen<'_>) -> Episode {
             "Isolation forest score {score:.3} in the 5 minutes to {at}: the metrics together are stranger than quiet \
              time ever was (threshold {alert_threshold:.3})"
         ),
-        explanation: text(&of_score(&seen.window, &seen.scored)),
+        explanation: text(&of_score(&seen.window, seen.columns, &seen.scored)),
         provenance: json!({
             "rule": AnomalyType::MultivariateOutlier.as_str(), "threshold": alert_threshold,
             "model": seen.model_version, "clock_us": seen.clock_us,
@@ -232,7 +233,7 @@ fn severity(score: f64, alert_threshold: f64) -> Severity {
 mod tests {
     use super::*;
     use crate::explain::read;
-    use crate::features;
+    use crate::pattern_window::PatternSums;
     use crate::sums::Sums;
 
     #[test]
@@ -241,14 +242,14 @@ mod tests {
             end: 1_768_471_200,
             sums: Sums { logs: 600, errors: 60, message_chars: 6_000 },
             unique_services: 4,
+            patterns: PatternSums { new_logs: 5, entropy_millibits: 1_500 },
         };
         let scored = Scored { score: 0.8, threshold: 0.5, alert_threshold: 0.7 };
-        let seen = Seen { window, scored, held: true, model_version: "1", clock_us: 0 };
+        let columns = Columns::of(["pattern_entropy", "log_rate"]).expect("features");
+        let seen = Seen { window, columns: &columns, scored, held: true, model_version: "1", clock_us: 0 };
         let said = read(&raised(&"a".into(), &seen).explanation);
         assert_eq!((said.actual, said.typical, said.ratio), (0.8, 0.5, Some(1.6)));
         let features: Vec<(&str, f64)> = said.features.iter().map(|f| (f.name.as_str(), f.actual)).collect();
-        let expected: Vec<(&str, f64)> =
-            features::names().into_iter().zip(features::values(&window)).collect();
-        assert_eq!(features, expected);
+        assert_eq!(features, [("pattern_entropy", 1.5), ("log_rate", 120.0)]);
     }
 }

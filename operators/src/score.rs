@@ -14,8 +14,9 @@ use crate::closed_epochs::ClosedEpochs;
 use crate::evidence::{self, ScoredBy};
 use crate::explain::words;
 use crate::feature_rows::{FeatureRow, HOP_SECONDS, each_service};
-use crate::features::{self, WIDTH, Window};
+use crate::features::{self, Columns, WIDTH, Window};
 use crate::outliers::{Outliers, Seen};
+use crate::pattern_window::PatternSums;
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
 use crate::settings::Detection;
 use crate::sums::{Sums, sums};
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use smartlog_schema::anomaly::{ChangeKind, Episode, EpisodeChange, EpisodeKey};
 use smartlog_schema::model::{ModelSwap, Role, WindowScore};
 use smartlog_schema::window::{MINUTE, WINDOW_SECONDS, floor_to, provisional_end};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
@@ -49,10 +50,14 @@ pub struct Scored {
 
 /// A fitted model, as the dataflow asks it.
 pub trait Model: Send + Sync {
-    /// Of a window of `service` (empty: the whole stream); `None`: the model does not know the service.
+    /// What it looks at.
+    fn columns(&self) -> &Columns;
+
+    /// Of a window of `service` (empty: the whole stream) with the `values` of all features; `None`: the model does not
+    /// know the service.
     fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored>;
 
-    /// Each feature's share of that score, in the order of the values. Much dearer than the score.
+    /// Each column's share of that score. Much dearer than the score.
     fn shares(&self, service: &str, values: &[f64; WIDTH]) -> Option<Vec<f64>>;
 
     /// Seconds that scores must stay beyond the alert threshold to be worth an alarm.
@@ -67,8 +72,18 @@ pub struct ModelOrder {
     pub digest: String,
     /// As it is stored; empty: none of this role any more.
     pub bytes: Vec<u8>,
+    /// It looks at the patterns of windows.
+    pub is_of_patterns: bool,
     /// It was in force already when the program stopped: that is stored, and no news.
     pub resumed: bool,
+}
+
+impl ModelOrder {
+    /// No model of this role any more.
+    pub fn none(role: Role) -> Self {
+        let (version, digest, bytes) = Default::default();
+        ModelOrder { role, version, digest, bytes, is_of_patterns: false, resumed: false }
+    }
 }
 
 /// Reads a model's stored bytes. They were read once before they were ordered, so a failure is told and the old model
@@ -101,11 +116,13 @@ pub(crate) struct Best {
     raised: Option<i64>,
     /// The minute is known to lie in an episode.
     told: bool,
+    /// The patterns of the last window, and of those before it in its stretch that decide whether that has lasted.
+    patterns: VecDeque<(i64, PatternSums)>,
 }
 
 impl Best {
     pub(crate) fn new(minute: i64) -> Self {
-        Best { minute, score: -1.0, stretch: None, raised: None, told: false }
+        Best { minute, score: -1.0, stretch: None, raised: None, told: false, patterns: VecDeque::new() }
     }
 
     /// Takes the score of the window that ends at `end`; whether that is news of its minute.
@@ -128,6 +145,25 @@ impl Best {
         is_news
     }
 
+    /// Windows that another model scored decide nothing any more.
+    fn begin_stretch(&mut self) {
+        (self.stretch, self.raised) = (None, None);
+        self.patterns.clear();
+    }
+
+    /// Takes note of the patterns of the window that was taken last.
+    fn note(&mut self, end: i64, patterns: PatternSums, hold: i64) {
+        let first = self.stretch.map_or(end, |(first, _)| first);
+        self.patterns.push_back((end, patterns));
+        // The latest window from which on the stretch has lasted is the first that matters.
+        let has_lasted = |(at, _): &(i64, PatternSums)| end - at >= hold;
+        while self.patterns.front().is_some_and(|(at, _)| *at < first)
+            || self.patterns.get(1).is_some_and(has_lasted)
+        {
+            self.patterns.pop_front();
+        }
+    }
+
     /// Whether scores were beyond the alert threshold for long enough.
     pub(crate) fn is_held(&self) -> bool {
         self.raised.is_some()
@@ -139,8 +175,8 @@ impl Best {
 struct Stamp {
     score: Option<f64>,
     version: String,
-    /// The features' values and their shares of the score; empty: not known.
-    features: Vec<(f64, f64)>,
+    /// The features' names, values and shares of the score; empty: not known.
+    features: Vec<(&'static str, f64, f64)>,
 }
 
 /// All that a worker knows of its models.
@@ -210,8 +246,9 @@ impl Scores {
         for mut change in changes {
             if let Change::Episode(change) = &mut change {
                 let (end, sums) = traces.window(&change.episode, end, epoch);
-                let unique_services = self.unique_services;
-                self.stamp(&mut change.episode, &Window { end, sums, unique_services });
+                let service = change.episode.key.service.as_ref().unwrap_or(&WHOLE_STREAM);
+                let (unique_services, patterns) = (self.unique_services, self.patterns_of(service));
+                self.stamp(&mut change.episode, &Window { end, sums, unique_services, patterns });
             }
             given.push(change);
         }
@@ -243,6 +280,8 @@ impl Scores {
                 let by = ScoredBy { version: order.version.clone(), digest: order.digest.clone() };
                 self.models.insert(order.role, InForce { model, by });
             }
+            let of_role = self.best.iter_mut().filter(|((_, role), _)| *role == order.role);
+            of_role.for_each(|(_, best)| best.begin_stretch());
             let ModelOrder { role, version, digest, resumed, .. } = order;
             if !resumed {
                 swaps.push(ModelSwap { role, effective, version, digest });
@@ -278,16 +317,23 @@ impl Scores {
         for (&role, in_force) in &self.models {
             let Some(scored) = in_force.model.score(&row.service, &values) else { continue };
             let best = self.best.entry((row.service.clone(), role)).or_insert_with(|| Best::new(minute));
-            let is_news = best.take(row.end, &scored, in_force.model.hold());
+            let (hold, columns) = (in_force.model.hold(), in_force.model.columns());
+            let is_news = best.take(row.end, &scored, hold);
+            if columns.of_patterns().is_some() {
+                best.note(row.end, row.patterns, hold);
+            }
             if role == Role::Champion {
                 let (held, model_version) = (best.is_held(), in_force.by.version.as_str());
-                let seen = Seen { window, scored, held, model_version, clock_us };
+                let seen = Seen { window, scored, columns, held, model_version, clock_us };
                 let before = raised.len();
                 self.outliers.observe(&row.service, &seen, &self.settings, raised);
                 let first = best.stretch.map_or(row.end, |(first, _)| first);
+                let first = best.patterns.front().map_or(first, |(end, _)| *end);
                 let opened = raised[before..].iter().filter(|change| change.kind == ChangeKind::Opened);
                 let kept = opened.filter_map(|change| {
-                    evidence::of_scores(&change.episode, first, in_force.by.clone(), &self.settings)
+                    let patterns = best.patterns.iter().copied().collect();
+                    let by = in_force.by.clone();
+                    evidence::of_scores(&change.episode, first, patterns, by, &self.settings)
                 });
                 given.extend(kept.map(|evidence| Change::Evidence(Box::new(evidence))));
             }
@@ -328,7 +374,9 @@ impl Scores {
             if now > stamp.score {
                 stamp.score = now;
                 let shares = champion.model.shares(service, &values).unwrap_or_default();
-                stamp.features = values.into_iter().zip(shares).collect();
+                let columns = champion.model.columns().of_values(&values);
+                stamp.features =
+                    columns.zip(shares).map(|((name, value), share)| (name, value, share)).collect();
             }
         }
         (episode.score, episode.model_version) = (stamp.score, Some(stamp.version.clone()));
@@ -338,6 +386,13 @@ impl Scores {
         if !is_over {
             self.stamps.insert(episode.key.clone(), stamp);
         }
+    }
+
+    /// Of the last window of `service`, if the model in force looks at them.
+    fn patterns_of(&self, service: &CompactString) -> PatternSums {
+        let best = self.best.get(&(service.clone(), Role::Champion));
+        best.and_then(|best| best.patterns.back())
+            .map_or_else(PatternSums::default, |(_, patterns)| *patterns)
     }
 
     /// Names of services that came long ago are forgotten.

@@ -2,8 +2,10 @@
 
 use compact_str::CompactString;
 use differential_dataflow::input::InputSession;
+use smartlog_operators::evidence;
 use smartlog_operators::feature_rows::FeatureRow;
-use smartlog_operators::features::WIDTH;
+use smartlog_operators::features::{Columns, WIDTH};
+use smartlog_operators::pattern_window::PatternSums;
 use smartlog_operators::record::{Change, Epoch, Keyed, Tick};
 use smartlog_operators::score::{Inputs, Loader, Model, ModelOrder, Scored, score};
 use smartlog_operators::settings::{Detection, MultivariateOutlier};
@@ -12,6 +14,7 @@ use smartlog_schema::anomaly::{
     AnomalyType, ChangeKind, Episode, EpisodeChange, EpisodeKey, Severity, Status,
 };
 use smartlog_schema::commit::ClockState;
+use smartlog_schema::explanation::Explanation;
 use smartlog_schema::model::{ModelSwap, Role, WindowScore};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,16 +26,26 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 const T0: i64 = 1_768_471_200;
 
-/// Says one thousandth of the logs a minute, whatever else; knows all services but `stranger`.
-struct Simple;
+/// Says one thousandth of the first column, whatever else; knows all services but `stranger`.
+struct Simple(Columns);
+
+impl Simple {
+    fn first(&self, values: &[f64; WIDTH]) -> f64 {
+        self.0.pick(values, &mut [0.0; WIDTH])[0]
+    }
+}
 
 impl Model for Simple {
-    fn shares(&self, _service: &str, values: &[f64; WIDTH]) -> Option<Vec<f64>> {
-        Some(values.iter().enumerate().map(|(at, _)| if at == 0 { 1.0 } else { 0.0 }).collect())
+    fn columns(&self) -> &Columns {
+        &self.0
+    }
+
+    fn shares(&self, _service: &str, _values: &[f64; WIDTH]) -> Option<Vec<f64>> {
+        Some(self.0.names().enumerate().map(|(at, _)| if at == 0 { 1.0 } else { 0.0 }).collect())
     }
 
     fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored> {
-        let scored = Scored { score: values[0] / 1_000.0, threshold: 0.5, alert_threshold: 0.8 };
+        let scored = Scored { score: self.first(values) / 1_000.0, threshold: 0.5, alert_threshold: 0.8 };
         (service != "stranger").then_some(scored)
     }
 
@@ -43,13 +56,15 @@ impl Model for Simple {
 
 fn order(role: Role, version: &str, bytes: &[u8]) -> ModelOrder {
     let digest = format!("digest {version}");
-    ModelOrder { role, version: version.into(), digest, bytes: bytes.into(), resumed: false }
+    let is_of_patterns = bytes == b"patterns";
+    ModelOrder { role, version: version.into(), digest, bytes: bytes.into(), is_of_patterns, resumed: false }
 }
 
 /// A window with `rate` logs a minute.
 fn row(end: i64, service: &str, rate: i64) -> FeatureRow {
     let sums = Sums { logs: rate * 5, errors: 0, message_chars: 0 };
-    FeatureRow { end, service: service.into(), sums, unique_services: 2 }
+    let patterns = PatternSums { new_logs: rate, entropy_millibits: 1_500 };
+    FeatureRow { end, service: service.into(), sums, unique_services: 2, patterns }
 }
 
 fn tick(watermark: i64) -> Tick {
@@ -114,7 +129,13 @@ fn run(steps: Vec<Step>) -> Vec<Vec<Change>> {
 fn run_from(resumed_from: Option<i64>, steps: Vec<Step>) -> Vec<Vec<Change>> {
     timely::execute_directly(move |worker| {
         let load: Loader = Arc::new(|order: &ModelOrder| {
-            (order.bytes == b"good").then(|| Arc::new(Simple) as Arc<dyn Model>)
+            let columns = match order.bytes.as_slice() {
+                b"good" => Columns::of_sums(),
+                // Of `rate` new logs a fifth of that a minute.
+                b"patterns" => Columns::of(["new_pattern_rate", "log_rate"]).expect("features"),
+                _ => return None,
+            };
+            Some(Arc::new(Simple(columns)) as Arc<dyn Model>)
         });
         let given: Rc<RefCell<Vec<Vec<Change>>>> = Rc::new(RefCell::new(vec![Vec::new(); steps.len()]));
         let (mut rows, mut changes) = (InputHandleVec::new(), InputHandleVec::new());
@@ -393,6 +414,60 @@ fn an_outlier_that_a_restart_brings_back_goes_on_and_ends() {
     let last = &after[1].episode;
     assert_eq!(last.key, opened.episode.key);
     assert_eq!((last.revision, last.peak_value, last.ended_at), (3, 0.99, Some(T0 + 80)));
+}
+
+#[test]
+fn what_a_model_of_patterns_decided_is_decided_again_from_the_patterns_that_were_kept() {
+    // A fifth of the rate is new: beyond the threshold from the third window on.
+    let rates = [2_000, 2_000, 4_500, 4_250, 4_300, 2_000];
+    let mut steps = windows(&rates, 2);
+    steps[0].orders = vec![order(Role::Champion, "1", b"patterns")];
+    let given = run(steps);
+    assert_eq!(outliers(&given)[0], (ChangeKind::Opened, 50, 0.86, None));
+    let kept = given.iter().flatten().filter_map(|change| match change {
+        Change::Evidence(evidence) => Some(evidence),
+        _ => None,
+    });
+    let [kept] = kept.collect::<Vec<_>>()[..] else { panic!("{given:?}") };
+    let inputs: evidence::Inputs = serde_json::from_str(&kept.inputs).expect("inputs");
+    assert_eq!((inputs.base, inputs.final_through), (T0 + 30, T0 + 50));
+    let mut stretch = evidence::Stretch::default();
+    stretch.add("a", T0, Sums { logs: 1, errors: 0, message_chars: 0 });
+    let again = |patterns: &[u8]| {
+        let model = Simple(Columns::of(["new_pattern_rate"]).expect("a feature"));
+        evidence::decide_by_score("a", &model, "1", patterns, &inputs, &stretch).expect("patterns")
+    };
+    assert_eq!(again(&kept.detector).as_ref(), Some(&kept.decision));
+    assert_eq!(again(&[]), None, "nothing is new without them");
+    let model = Simple(Columns::of(["new_pattern_rate"]).expect("a feature"));
+    assert!(evidence::decide_by_score("a", &model, "1", b"?", &inputs, &stretch).is_err());
+}
+
+#[test]
+fn what_is_said_beside_an_episode_is_of_the_columns_of_the_model() {
+    let given = run(vec![Step {
+        orders: vec![order(Role::Champion, "1", b"patterns")],
+        rows: vec![row(T0 + 10, "a", 2_000)],
+        changes: vec![change(Status::Provisional, T0 + 7)],
+        logs: 500,
+        watermark: T0 + 10,
+        ..Step::default()
+    }]);
+    let [change] = &outliers_of(&given)[..] else { panic!("{given:?}") };
+    // Of the last final window: patterns are counted by the minute.
+    assert_eq!(change.episode.score, Some(0.4));
+    let said: Explanation = serde_json::from_str(&change.episode.explanation).expect("an explanation");
+    let said: Vec<_> = said.features.iter().map(|f| (f.name.as_str(), f.actual, f.model_share)).collect();
+    assert_eq!(said, [("new_pattern_rate", 400.0, Some(1.0)), ("log_rate", 100.0, Some(0.0))]);
+}
+
+#[test]
+fn a_stretch_is_of_one_model() {
+    let mut steps = windows(&[900, 900, 900, 900, 900, 900], 1);
+    steps[2].orders = vec![order(Role::Champion, "2", b"good")];
+    let given = run(steps);
+    // 20 s after the window at 30, which is the first that the second model scored; the first model had two.
+    assert_eq!(outliers(&given)[0], (ChangeKind::Opened, 50, 0.9, None));
 }
 
 fn outliers_of(given: &[Vec<Change>]) -> Vec<EpisodeChange> {

@@ -9,6 +9,8 @@ use serde_json::json;
 use smartlog_models::evaluate::{Alarm, Change, alarms, changes};
 use smartlog_models::registry::{Folder, PUSHED_TAG};
 use smartlog_models::{Bundle, Registry, Version, registry};
+use smartlog_operators::features::Columns;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -153,11 +155,16 @@ fn diff(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let bundle = |model: &str| -> anyhow::Result<Bundle> {
-        Ok(read_bundle(&registry.bundle(&registry.resolve(model)?)?)?)
+        Ok(read_bundle(&registry.bundle(&registry.resolve(model)?)?)?.0)
     };
     let (a, b) = (bundle(&args.a)?, bundle(&args.b)?);
-    let rows = history::rows(config, &args.history.from, args.history.interval())?;
-    let (of_a, of_b) = (alarms(&a, &rows), alarms(&b, &rows));
+    let both: BTreeSet<&String> = a.features.iter().chain(&b.features).collect();
+    let rows = history::rows(config, &args.history.from, args.history.interval(), &Columns::of(both)?)?;
+    let alarms = |bundle: &Bundle| -> anyhow::Result<Vec<Alarm>> {
+        let rows = rows.select(&bundle.features).map_err(|name| anyhow::anyhow!("no window has {name}"))?;
+        Ok(alarms(bundle, &rows))
+    };
+    let (of_a, of_b) = (alarms(&a)?, alarms(&b)?);
     let changes = changes(&of_a, &of_b);
     if json {
         for (kind, alarm) in changes.iter().map(told) {

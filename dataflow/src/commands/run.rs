@@ -93,15 +93,15 @@ fn follow(
     runtime: &tokio::runtime::Runtime,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Option<Arc<follow::Watch>>> {
-    let Some(settings) = config.follow() else { return Ok(None) };
-    job.scoring = Some(Scoring::default());
+    let Some(settings) = config.follow()? else { return Ok(None) };
+    job.scoring = Some(settings.scoring());
     if job.cluster.as_ref().is_some_and(|cluster| cluster.process != 0) {
         return Ok(None);
     }
     let store = job.storage.as_ref().map(|storage| (storage.store.clone(), runtime.handle().clone()));
     let (follower, watch) = follow::follower(settings, store, Arc::clone(stop))?;
     job.models = Some(Box::new(|in_force: Vec<ModelSwap>| follower.start(&in_force)));
-    job.scoring = Some(Scoring { lag: 0, tap: watch.memory.tap() });
+    job.scoring = job.scoring.take().map(|scoring| Scoring { tap: watch.memory.tap(), ..scoring });
     let watch = Arc::new(watch);
     let woken = Arc::clone(&watch);
     runtime.spawn(async move {

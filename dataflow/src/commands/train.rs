@@ -34,7 +34,7 @@ impl FromStr for LeftOut {
 }
 
 pub fn run(config: &Config, args: &TrainArgs) -> anyhow::Result<ExitCode> {
-    let rows = history::rows(config, &args.history.from, args.history.interval())?;
+    let rows = history::rows(config, &args.history.from, args.history.interval(), &config.models.columns()?)?;
     let left_out = left_out(config, args)?;
     let before = rows.rows.len();
     let rows: Rows = rows.without(&left_out, WINDOW_SECONDS);

@@ -39,7 +39,7 @@ pub(super) fn refusals(config: &Config) -> Vec<Refusal> {
     cloud(config, &mut refusals);
     alerts(&config.alerts, &mut refusals);
     detection(&config.detection, &mut refusals);
-    models(&config.models, &mut refusals);
+    models(config, &mut refusals);
     redis(config, &mut refusals);
     search(config, &mut refusals);
     serving(config, &mut refusals);
@@ -142,7 +142,16 @@ fn export(config: &Config, refusals: &mut Refusals) {
     }
 }
 
-fn models(models: &Models, refusals: &mut Refusals) {
+fn models(config: &Config, refusals: &mut Refusals) {
+    let models = &config.models;
+    match models.columns() {
+        Err(fault) => require(refusals, false, "models.features", format_args!("{fault}")),
+        Ok(columns) => {
+            let uncounted = columns.of_patterns().filter(|_| !config.patterns.enabled);
+            let message = format_args!("{} needs patterns.enabled = true", uncounted.unwrap_or_default());
+            require(refusals, uncounted.is_none(), "models.features", message);
+        }
+    }
     let share = models.contamination;
     require(
         refusals,

@@ -1,11 +1,12 @@
 //! The thread that keeps the models in force: follows the registry's aliases, and trains where nobody else does.
 
 use super::learn::Memory;
-use super::read_bundle;
 use super::status::{Serving, State, Status};
+use super::{Scoring, check_counted, read_bundle};
 use crate::training::{self, Wanted};
 use smartlog_models::registry::Folder;
 use smartlog_models::{Bundle, CHAMPION, Registry, RegistryError, Version, registry};
+use smartlog_operators::features::Columns;
 use smartlog_operators::score::ModelOrder;
 use smartlog_schema::model::{ModelSwap, Role};
 use smartlog_schema::window::WINDOW_SECONDS;
@@ -39,6 +40,17 @@ pub struct Settings {
     /// Between two trainings from the stream; `None`: never.
     pub retrain_every: Option<Duration>,
     pub fit: smartlog_models::fit::Settings,
+    /// What models that are trained from the stream look at.
+    pub columns: Columns,
+    /// Whether patterns are counted: a model that looks at them is refused where they are not.
+    pub has_patterns: bool,
+}
+
+impl Settings {
+    /// What the dataflow does where nothing is learnt.
+    pub fn scoring(&self) -> Scoring {
+        Scoring { counts_patterns: self.columns.of_patterns().is_some(), ..Scoring::default() }
+    }
 }
 
 /// A follower that was not started yet.
@@ -92,7 +104,7 @@ pub fn follower(
 ) -> anyhow::Result<(Follower, Watch)> {
     let (sender, orders) = sync_channel(ORDERS_MAX);
     let (wake, woken) = channel();
-    let (status, memory) = (Arc::<Status>::default(), Arc::<Memory>::default());
+    let (status, memory) = (Arc::<Status>::default(), Arc::new(Memory::new(settings.columns.clone())));
     let follow = Follow {
         registry: registry::open(&settings.registry)?,
         settings,
@@ -176,7 +188,7 @@ impl Follow {
     fn follow(&mut self, role: Role, version: Option<&Version>) {
         let Some(version) = version else {
             if role == Role::Challenger && self.seen.remove(&role).is_some() {
-                self.order(role, "", "", Vec::new(), false);
+                self.order(ModelOrder::none(role));
                 self.status.serve(role, None);
             }
             return;
@@ -199,16 +211,16 @@ impl Follow {
         let digest = Bundle::digest_of(&bytes);
         let expected = version.digest().unwrap_or(&digest);
         let read = if expected == digest {
-            read_bundle(&bytes).map_err(|fault| fault.to_string())
+            read_bundle(&bytes).and_then(|(bundle, columns)| Ok((bundle, self.is_of_patterns(&columns)?)))
         } else {
-            Err(format!("expected the digest {expected} that it was registered with, found {digest}"))
+            Err(anyhow::anyhow!("expected the digest {expected} that it was registered with, found {digest}"))
         };
-        let bundle = match read {
-            Ok(bundle) => bundle,
+        let (bundle, is_of_patterns) = match read {
+            Ok(read) => read,
             Err(fault) => {
                 self.status.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
-                    "the {} {} is refused, the old one stays: {fault}",
+                    "the {} {} is refused, the old one stays: {fault:#}",
                     role.as_str(),
                     version.version
                 );
@@ -223,13 +235,19 @@ impl Follow {
         let verb = if resumed { "goes on as" } else { "is" };
         tracing::info!("model version {} {verb} the {} now", version.version, role.as_str());
         self.status.serve(role, Some(Serving::new(version, &digest, &bundle)));
-        self.order(role, &version.version, &digest, bytes, resumed);
+        let version = version.version.clone();
+        self.order(ModelOrder { role, version, digest, bytes, is_of_patterns, resumed });
     }
 
-    fn order(&self, role: Role, version: &str, digest: &str, bytes: Vec<u8>, resumed: bool) {
-        let (version, digest) = (version.to_owned(), digest.to_owned());
+    fn order(&self, order: ModelOrder) {
         // The receiver is gone only when the dataflow is.
-        let _ = self.orders.send(ModelOrder { role, version, digest, bytes, resumed });
+        let _ = self.orders.send(order);
+    }
+
+    /// Whether a model of these columns looks at patterns.
+    fn is_of_patterns(&self, columns: &Columns) -> anyhow::Result<bool> {
+        check_counted(columns, self.settings.has_patterns)?;
+        Ok(columns.of_patterns().is_some())
     }
 
     fn cache(&self) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use super::{Tap, training_row};
 use smartlog_models::rows::{Row, Rows, WHOLE_STREAM};
-use smartlog_operators::features;
+use smartlog_operators::features::Columns;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,18 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 const ROWS_MAX: usize = 400_000;
 
 /// Windows since the start, the newest `ROWS_MAX` of them.
-#[derive(Default)]
 pub struct Memory {
+    columns: Columns,
     rows: Mutex<VecDeque<Row>>,
 }
 
 impl Memory {
+    /// For models of these columns.
+    pub fn new(columns: Columns) -> Self {
+        Memory { columns, rows: Mutex::default() }
+    }
+
     /// What fills it.
     pub fn tap(self: &Arc<Self>) -> Tap {
         let memory = Arc::clone(self);
         Arc::new(move |rows| {
             let mut known = memory.rows.lock().unwrap_or_else(PoisonError::into_inner);
-            known.extend(rows.iter().map(training_row));
+            known.extend(rows.iter().map(|row| training_row(row, &memory.columns)));
             let surplus = known.len().saturating_sub(ROWS_MAX);
             known.drain(..surplus);
         })
@@ -37,7 +42,7 @@ impl Memory {
     pub fn rows(&self) -> Rows {
         let rows: Vec<Row> =
             self.rows.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        Rows::new(&features::names(), rows)
+        Rows::new(&self.columns.names().collect::<Vec<_>>(), rows)
     }
 }
 
@@ -49,13 +54,14 @@ mod tests {
 
     #[test]
     fn the_oldest_windows_are_forgotten_first() {
-        let memory = Arc::new(Memory::default());
+        let memory = Arc::new(Memory::new(Columns::of_sums()));
         let tap = memory.tap();
         let row = |end: i64| FeatureRow {
             end,
             service: if end % 20 == 0 { "".into() } else { "a".into() },
             sums: Sums { logs: 1, errors: 0, message_chars: 5 },
             unique_services: 1,
+            patterns: Default::default(),
         };
         let all = ROWS_MAX as i64 + 1_000;
         for chunk in (1..=all).collect::<Vec<_>>().chunks(7_000) {

@@ -13,9 +13,9 @@ pub mod status;
 use crate::config::Config;
 use anyhow::Context as _;
 use prometheus_client::metrics::histogram::Histogram;
-use smartlog_models::{Bundle, BundleError, registry};
+use smartlog_models::{Bundle, registry};
 use smartlog_operators::feature_rows::FeatureRow;
-use smartlog_operators::features::{self, WIDTH};
+use smartlog_operators::features::{Columns, WIDTH};
 use smartlog_operators::record::Epoch;
 use smartlog_operators::score::{Loader, Model, ModelOrder, Scored};
 use smartlog_schema::model::Role;
@@ -33,33 +33,40 @@ pub type Tap = Arc<dyn Fn(&mut Vec<FeatureRow>) + Send + Sync>;
 pub struct Scoring {
     /// How long after they are final windows are taken, seconds: 0 to serve, `max_lateness` to train.
     pub lag: i64,
+    /// Whether what else wants the rows looks at their patterns; models that are ordered say so themselves.
+    pub counts_patterns: bool,
     /// Who else wants the rows. There always is one: processes of a set must build the same dataflow, and only one learns.
     pub tap: Tap,
 }
 
 impl Default for Scoring {
     fn default() -> Self {
-        Scoring { lag: 0, tap: Arc::new(|_: &mut Vec<FeatureRow>| ()) }
+        Scoring { lag: 0, counts_patterns: false, tap: Arc::new(|_: &mut Vec<FeatureRow>| ()) }
     }
 }
 
 /// A bundle, as the dataflow asks it, and what its answers take.
 struct Serving {
     bundle: Bundle,
+    columns: Columns,
     took: Histogram,
 }
 
 impl Model for Serving {
+    fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
     fn score(&self, service: &str, values: &[f64; WIDTH]) -> Option<Scored> {
         let began = Instant::now();
-        let scored = self.bundle.score(service, values);
+        let scored = self.bundle.score(service, self.columns.pick(values, &mut [0.0; WIDTH]));
         self.took.observe(began.elapsed().as_secs_f64());
         let smartlog_models::Scored { score, threshold, alert_threshold } = scored?;
         Some(Scored { score, threshold, alert_threshold })
     }
 
     fn shares(&self, service: &str, values: &[f64; WIDTH]) -> Option<Vec<f64>> {
-        self.bundle.explain(service, values)
+        self.bundle.explain(service, self.columns.pick(values, &mut [0.0; WIDTH]))
     }
 
     fn hold(&self) -> i64 {
@@ -67,14 +74,26 @@ impl Model for Serving {
     }
 }
 
-/// Reads a stored bundle, and refuses one that does not fit this program.
+/// Reads a stored bundle and what it looks at, and refuses one that does not fit this program.
 ///
 /// # Errors
 /// What does not fit.
-pub fn read_bundle(bytes: &[u8]) -> Result<Bundle, BundleError> {
+pub fn read_bundle(bytes: &[u8]) -> anyhow::Result<(Bundle, Columns)> {
     let bundle = Bundle::from_bytes(bytes)?;
-    bundle.check_features(&features::names())?;
-    Ok(bundle)
+    let columns = Columns::of(&bundle.features)
+        .map_err(|fault| anyhow::anyhow!("{fault}; train one with this program (smartlog train)"))?;
+    Ok((bundle, columns))
+}
+
+/// Refuses to have a model look at patterns that nobody counts.
+///
+/// # Errors
+/// Which feature it is, and what to set.
+pub fn check_counted(columns: &Columns, has_patterns: bool) -> anyhow::Result<()> {
+    match columns.of_patterns().filter(|_| !has_patterns) {
+        None => Ok(()),
+        Some(feature) => anyhow::bail!("the model looks at {feature}, which needs patterns.enabled = true"),
+    }
 }
 
 /// The champion that `model`, an alias or a version's number, would be.
@@ -85,21 +104,28 @@ pub fn ordered(config: &Config, model: &str) -> anyhow::Result<ModelOrder> {
     let registry = registry::open(&config.models.registry())?;
     let version = registry.resolve(model)?;
     let bytes = registry.bundle(&version)?;
-    read_bundle(&bytes).with_context(|| format!("model version {}", version.version))?;
+    let fits = || {
+        let (_, columns) = read_bundle(&bytes)?;
+        check_counted(&columns, config.patterns.enabled)?;
+        Ok::<_, anyhow::Error>(columns.of_patterns().is_some())
+    };
+    let is_of_patterns = fits().with_context(|| format!("model version {}", version.version))?;
     let digest = Bundle::digest_of(&bytes);
-    Ok(ModelOrder { role: Role::Champion, version: version.version, digest, bytes, resumed: false })
+    let (role, version) = (Role::Champion, version.version);
+    Ok(ModelOrder { role, version, digest, bytes, is_of_patterns, resumed: false })
 }
 
 /// The model of an order, as the dataflow asks it.
 ///
 /// # Errors
 /// What does not fit this program.
-pub fn served(order: &ModelOrder) -> Result<Arc<dyn Model>, BundleError> {
+pub fn served(order: &ModelOrder) -> anyhow::Result<Arc<dyn Model>> {
     serving(order, Histogram::new(std::iter::empty()))
 }
 
-fn serving(order: &ModelOrder, took: Histogram) -> Result<Arc<dyn Model>, BundleError> {
-    Ok(Arc::new(Serving { bundle: read_bundle(&order.bytes)?, took }))
+fn serving(order: &ModelOrder, took: Histogram) -> anyhow::Result<Arc<dyn Model>> {
+    let (bundle, columns) = read_bundle(&order.bytes)?;
+    Ok(Arc::new(Serving { bundle, columns, took }))
 }
 
 /// How workers read the models that are ordered. What scoring takes is observed by `took`, in seconds.
@@ -107,7 +133,7 @@ pub fn loader(took: Histogram) -> Loader {
     Arc::new(move |order: &ModelOrder| {
         let read = serving(order, took.clone());
         read.inspect_err(|fault| {
-            tracing::error!("model version {} is refused, the old one stays: {fault}", order.version);
+            tracing::error!("model version {} is refused, the old one stays: {fault:#}", order.version);
         })
         .ok()
     })
@@ -127,11 +153,11 @@ pub fn tapped<'scope>(rows: StreamVec<'scope, Epoch, FeatureRow>, tap: Tap) {
     });
 }
 
-/// A row as models are fitted on.
-pub fn training_row(row: &FeatureRow) -> smartlog_models::rows::Row {
+/// A row as models of these columns are fitted on.
+pub fn training_row(row: &FeatureRow, columns: &Columns) -> smartlog_models::rows::Row {
     smartlog_models::rows::Row {
         end: row.end,
         service: row.service.to_string(),
-        values: row.values().to_vec(),
+        values: columns.pick(&row.values(), &mut [0.0; WIDTH]).to_vec(),
     }
 }

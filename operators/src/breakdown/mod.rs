@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   fold ── Gathered: counts of one epoch, by (service, minute) ──▶ exchange by service ──▶ breakdown ──▶ Change::Minute
-//!                                                                       changes ──▶ ───┴─ explained ──▶ changes
+//!                                                                       changes ──▶ ───┼─ explained ──▶ changes
+//!                                                                  feature rows ──▶ ───┴─ patterns ───▶ feature rows
 //! ```
 //!
 //! It tells which part of a service changed most, before and during an episode. The counts of a minute are kept for
@@ -17,7 +18,7 @@ mod seen;
 pub use fill::{Fill, Fills};
 pub use gathering::{Gathered, Gathering, Tally};
 pub use minutes::{Breakdown, Limits, Minute, Parts};
-pub use operator::{Inputs, breakdown};
+pub use operator::{Inputs, Outputs, Settings, breakdown};
 pub use seen::{Cited, Place, Seen};
 
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! each feature's share.
 
 use super::evidence::span;
-use crate::features::{Window, names, values};
+use crate::features::{Columns, Window, values};
 use crate::peak::{COMPARED, Peak, shares};
 use crate::rules::{Rule, Verdict};
 use crate::score::Scored;
@@ -46,10 +46,11 @@ pub fn of_numbers(rule: &Rule, verdict: &Verdict, peak: &Peak) -> Explanation {
     }
 }
 
-/// What the score of `window` says. What the features' shares of it are a model tells later, if it is asked.
-pub fn of_score(window: &Window, scored: &Scored) -> Explanation {
+/// What the score of `window` says, of which a model looks at `columns`. What the features' shares of it are it tells
+/// later, if it is asked.
+pub fn of_score(window: &Window, columns: &Columns, scored: &Scored) -> Explanation {
     let Scored { score, threshold, .. } = *scored;
-    let feature = |(name, actual): (&str, f64)| Feature {
+    let feature = |(name, actual): (&'static str, f64)| Feature {
         name: name.to_owned(),
         typical: None,
         actual,
@@ -64,21 +65,21 @@ pub fn of_score(window: &Window, scored: &Scored) -> Explanation {
         actual: score,
         ratio: (threshold > 0.0).then_some(score / threshold),
         window: span(&(window.end - WINDOW_SECONDS..window.end)),
-        features: names().into_iter().zip(values(window)).map(feature).collect(),
+        features: columns.of_values(&values(window)).map(feature).collect(),
         counted: counted(AnomalyType::MultivariateOutlier).to_owned(),
         ..Explanation::default()
     }
 }
 
-/// Puts what a model makes of each feature beside what is said of it: values and shares, in the order of the features.
-pub fn add_model_shares(episode: &mut Episode, features: &[(f64, f64)]) {
+/// Puts what a model makes of each feature beside what is said of it: names, values and shares.
+pub fn add_model_shares(episode: &mut Episode, features: &[(&str, f64, f64)]) {
     let mut explanation = super::read(&episode.explanation);
-    for (name, (value, share)) in names().into_iter().zip(features) {
-        let known = explanation.features.iter_mut().find(|feature| feature.name == name);
+    for (name, value, share) in features {
+        let known = explanation.features.iter_mut().find(|feature| feature.name == *name);
         match known {
             Some(feature) => feature.model_share = Some(*share),
             None => explanation.features.push(Feature {
-                name: name.to_owned(),
+                name: (*name).to_owned(),
                 typical: None,
                 actual: *value,
                 share: None,

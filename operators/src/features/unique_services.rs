@@ -2,7 +2,7 @@
 
 use super::{Feature, Window};
 
-pub const FEATURE: Feature = Feature { name: "unique_services", unit: "services", of };
+pub const FEATURE: Feature = Feature { name: "unique_services", unit: "services", of, is_of_patterns: false };
 
 fn of(window: &Window) -> f64 {
     window.unique_services as f64

@@ -90,9 +90,21 @@ impl Known {
 
     /// The shapes that came first after `second`, and when, of a service that was warm by then.
     pub fn since(&self, second: i64, warm_up: i64) -> impl Iterator<Item = (u64, i64)> {
-        let warm = self.began.filter(|_| !self.is_crowded).map(|began| began.saturating_add(warm_up));
-        let is_new = move |first: i64| first > second && warm.is_some_and(|warm| first >= warm);
+        let from = self.new_from(second, warm_up);
+        let is_new = move |first: i64| from.is_some_and(|from| first >= from);
         self.first.iter().map(|(shape, first)| (*shape, *first)).filter(move |(_, first)| is_new(*first))
+    }
+
+    /// Tells which shapes are among [`Known::since`].
+    pub fn is_new(&self, second: i64, warm_up: i64) -> impl Fn(u64) -> bool {
+        let from = self.new_from(second, warm_up).filter(|from| self.newest() >= *from);
+        move |shape| from.is_some_and(|from| self.first.get(&shape).is_some_and(|first| *first >= from))
+    }
+
+    /// What came first from this second on is new; `None`: nothing is.
+    fn new_from(&self, second: i64, warm_up: i64) -> Option<i64> {
+        let warm = self.began.filter(|_| !self.is_crowded)?.saturating_add(warm_up);
+        Some(warm.max(second.saturating_add(1)))
     }
 }
 
@@ -106,6 +118,8 @@ mod tests {
         known.began(0);
         assert!(known.note(1, 7200, true) && !known.note(1, 7260, true));
         assert_eq!(known.since(7000, 3600).collect::<Vec<_>>(), [(1, 7200)]);
+        let told = |second, shape| known.is_new(second, 3600)(shape);
+        assert!(told(7199, 1) && !told(7200, 1) && !told(7000, 2));
         known.note(1, 3540, true);
         assert_eq!(known.since(3000, 3600).count(), 0, "it came while the service warmed up");
         known.began(-60);

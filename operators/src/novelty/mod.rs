@@ -79,6 +79,8 @@ pub struct Novelty {
     special: BTreeMap<CompactString, Settings>,
     limits: Limits,
     services: BTreeMap<CompactString, Service>,
+    /// What the whole stream has logged; nothing is raised of it.
+    stream: Known,
     /// Shapes of all services.
     shapes: usize,
     /// Those of all workers of the process, for whoever publishes it.
@@ -98,6 +100,7 @@ impl Novelty {
             settings,
             limits,
             services: BTreeMap::new(),
+            stream: Known::default(),
             shapes: 0,
             touched: BTreeSet::new(),
             settled: i64::MIN / 2,
@@ -115,6 +118,11 @@ impl Novelty {
 
     /// Takes back what is stored of a shape.
     pub fn remember(&mut self, FirstSeen { service, shape, minute }: &FirstSeen) {
+        if *service == WHOLE_STREAM {
+            self.stream.began(*minute);
+            self.stream.note(*shape, *minute, true);
+            return;
+        }
         self.services.entry(service.clone()).or_default().known.began(*minute);
         self.note(service, *shape, *minute);
     }
@@ -130,6 +138,12 @@ impl Novelty {
     /// Takes note of what was gathered, and which service it was counted for; `None`: it was too old to be counted.
     pub fn take(&mut self, gathered: &Gathered, counted_for: Option<&CompactString>) {
         let Gathered { service, minute, shapes, .. } = gathered;
+        if *service == WHOLE_STREAM {
+            self.stream.logged(*minute);
+            for (shape, _) in shapes {
+                self.stream.note(*shape, *minute, true);
+            }
+        }
         if *service == WHOLE_STREAM || *service == OVERFLOW || shapes.is_empty() {
             return;
         }
@@ -171,6 +185,18 @@ impl Novelty {
         }
         (self.looked_through, self.settled) = (through, next);
         (changes, evidence)
+    }
+
+    /// Tells which shapes are new to `service` in a window of whole minutes that ends at `end`.
+    pub fn is_new(&self, service: &str, end: i64) -> impl Fn(u64) -> bool {
+        let settings = self.special.get(service).unwrap_or(&self.settings);
+        let known = match service {
+            name if name == WHOLE_STREAM => Some(&self.stream),
+            name => self.services.get(name).map(|service| &service.known),
+        };
+        let warm_up = settings.detection.new_pattern.warm_up;
+        let is_new = known.map(|known| known.is_new(end - FRESH, warm_up));
+        move |shape| is_new.as_ref().is_some_and(|is_new| is_new(shape))
     }
 
     /// Forgets the services that were silent for long.

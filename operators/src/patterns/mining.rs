@@ -15,7 +15,7 @@ use super::stats::Stats;
 use super::template::PatternId;
 use crate::breakdown::{Gathered, Tally};
 use crate::novelty::FirstSeen;
-use crate::record::OVERFLOW;
+use crate::record::{OVERFLOW, WHOLE_STREAM};
 use compact_str::CompactString;
 use foldhash::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
@@ -73,10 +73,14 @@ impl Mining {
             mining.miner.add(shape, &mining.scratch, &known.example, &stats);
             mining.stored.insert(shape, PatternId(known.template_id.cast_unsigned()));
             mining.texts.insert(PatternId(known.template_id.cast_unsigned()), known.template.into());
+            let minute_of = |first_us: i64| first_us.div_euclid(MINUTE * MICROS) * MINUTE;
+            let of_stream = known.services.iter().map(|(_, first_us)| minute_of(*first_us)).min();
+            let of_stream =
+                of_stream.map(|minute| FirstSeen { service: WHOLE_STREAM.clone(), shape, minute });
+            mining.first_seen.extend(of_stream);
             for (service, first_us) in known.services {
                 mining.counted.insert((shape, crate::flow::hash(&service)));
-                let minute = first_us.div_euclid(MINUTE * MICROS) * MINUTE;
-                mining.first_seen.push(FirstSeen { service, shape, minute });
+                mining.first_seen.push(FirstSeen { service, shape, minute: minute_of(first_us) });
             }
         }
         mining

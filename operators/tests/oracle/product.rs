@@ -34,8 +34,9 @@ use std::sync::{Arc, Mutex};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::vec::{Broadcast, Map};
-use timely::dataflow::operators::{Capability, Concat, Inspect, ToStream};
+use timely::dataflow::operators::{Capability, Concat, ConnectLoop, Feedback, Inspect, ToStream};
 use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::Activator;
 
@@ -167,8 +168,8 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let Windows { seconds, rolling, changes, seeds, flow } =
             window(admitted, ticks.clone(), max_lateness, Arc::default());
         let rows = window_rows(seconds.clone(), ticks.clone(), hop, max_lateness);
-        let features = feature_rows(seconds.clone(), ticks.clone(), 0).map(Out::Features);
-        let trained_on = feature_rows(seconds.clone(), ticks.clone(), max_lateness).map(Out::TrainedOn);
+        let served = feature_rows(seconds.clone(), ticks.clone(), 0);
+        let trained_on = feature_rows(seconds.clone(), ticks.clone(), max_lateness);
         let sums_of_window = rolling.clone().as_collection(|service, ()| service.clone()).inner;
         let settings = detect::Settings { time, detection, services };
         let detected =
@@ -176,14 +177,30 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let mining =
             Mining::new(Default::default(), if first { run.store.known_shapes() } else { Vec::new() });
         let Learned { changes: learned, names, known } = patterns(gathered.clone(), mining, Arc::default());
-        let detected = breakdown(
-            breakdown::Inputs { gathered, names: names.broadcast(), known, seeds },
-            detected,
-            ticks.clone(),
-            breakdown::Limits::default(),
-            Novelty::new(settings, Default::default(), Arc::default()),
-            breakdown::Fills::default(),
-        );
+        let (names, orders) = (names.broadcast(), empty(scope));
+        let inputs = |rows, changes| breakdown::Inputs {
+            gathered: gathered.clone(),
+            names: names.clone(),
+            known: known.clone(),
+            seeds: seeds.clone(),
+            ticks: ticks.clone(),
+            orders: orders.clone(),
+            rows,
+            changes,
+        };
+        let counted = |inputs, lag| {
+            let novelty = Novelty::new(settings.clone(), Default::default(), Arc::default());
+            let settings =
+                breakdown::Settings { counts_patterns: true, lag, ..breakdown::Settings::default() };
+            breakdown(inputs, settings, novelty, breakdown::Fills::default())
+        };
+        let trained_on = counted(inputs(trained_on, empty(scope)), max_lateness).rows.map(Out::TrainedOn);
+        // As in the program: what is told may depend on the rows of its own epoch.
+        let (from_below, changes_of_rows) = scope.feedback(0);
+        let breakdown::Outputs { rows: served, changes: told } = counted(inputs(served, changes_of_rows), 0);
+        detected.concat(served.clone().flat_map(|_| None)).connect_loop(from_below);
+        let features = served.map(Out::Features);
+        let detected = told;
 
         let changes = changes.concat(slots).concat(hours).concat(learned).concat(detected).map(Out::Change);
         let rows = rows.map(Out::Row);

@@ -137,7 +137,15 @@ fn decided_again(
         return again.context("its detector was written by another version");
     };
     match model(config, by) {
-        Ok(model) => Ok(decide_by_score(service, &*model, &by.version, inputs, stretch)),
+        Ok(model) if model.columns().of_patterns().is_some() && evidence.detector.is_empty() => {
+            missing.push("what kinds of messages the windows had was not kept".to_owned());
+            Ok(None)
+        }
+        Ok(model) => {
+            let (version, kept) = (by.version.as_str(), evidence.detector.as_slice());
+            decide_by_score(service, &*model, version, kept, inputs, stretch)
+                .context("the patterns of its windows were written by another version")
+        }
         Err(fault) => {
             missing.push(format!("model version {}: {fault:#}", by.version));
             Ok(None)

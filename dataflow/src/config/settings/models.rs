@@ -5,6 +5,7 @@ use crate::config::units::HumanDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smartlog_models::fit;
+use smartlog_operators::features::{Columns, Refusal};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,12 @@ pub struct Models {
     /// Train from the stream when there is no champion, and this often while the champion is one of those; 0s: never.
     #[serde(with = "HumanDuration")]
     pub retrain_every: Duration,
+    /// What models that are trained look at, in this order; any of `log_rate`, `error_rate`, `avg_message_length`,
+    /// `unique_services`, `hour_of_day`, `new_pattern_rate`, `pattern_entropy`.
+    ///
+    /// The last two need `patterns.enabled`. A model keeps its own, whatever is set here.
+    #[schemars(extend("x-flag" = "features"))]
+    pub features: Vec<String>,
     /// Which forest scores a service: the whole stream's, its own, or one that all share.
     #[schemars(extend("x-flag" = "scoping"))]
     pub scoping: Scoping,
@@ -72,6 +79,7 @@ impl Default for Models {
             enabled: false,
             poll: Duration::from_secs(30),
             retrain_every: Duration::from_secs(86_400),
+            features: Columns::of_sums().names().map(str::to_owned).collect(),
             scoping: Scoping::Shared,
             contamination,
             n_estimators,
@@ -87,6 +95,14 @@ impl Models {
     /// What the registry is: a URL or a folder.
     pub fn registry(&self) -> String {
         self.mlflow.clone().unwrap_or_else(|| self.folder.display().to_string())
+    }
+
+    /// What models that are trained look at.
+    ///
+    /// # Errors
+    /// A name that is no feature's, which was refused when the settings were read.
+    pub fn columns(&self) -> Result<Columns, Refusal> {
+        Columns::of(&self.features)
     }
 
     /// How models are fitted.
@@ -110,14 +126,20 @@ impl Models {
 
 impl Config {
     /// How the running program follows the registry; `None`: it does not.
-    pub fn follow(&self) -> Option<crate::models::follow::Settings> {
+    ///
+    /// # Errors
+    /// As [`Models::columns`].
+    pub fn follow(&self) -> Result<Option<crate::models::follow::Settings>, Refusal> {
         let models = &self.models;
-        models.enabled.then(|| crate::models::follow::Settings {
+        let columns = models.columns()?;
+        Ok(models.enabled.then(|| crate::models::follow::Settings {
             registry: models.registry(),
             folder: models.folder.clone(),
             poll: models.poll,
             retrain_every: Some(models.retrain_every).filter(|every| !every.is_zero()),
             fit: models.fit(),
-        })
+            columns,
+            has_patterns: self.patterns.enabled,
+        }))
     }
 }
