@@ -72,6 +72,7 @@ const PROOFS: &[(&str, &str, Proof)] = &[
     ),
     ("docs/EXPORT.md", "Export: every log as Parquet", Test("tests/walks.rs", "a_day_as_parquet")),
     ("docs/EXPORT.md", "One day anew", Test("tests/walks.rs", "a_day_as_parquet")),
+    ("docs/MODELS.md", "Features", Test("tests/models.rs", "new_pattern_rate,pattern_entropy")),
     ("docs/MODELS.md", "Try it", Test("tests/tries.rs", "a_model_that_is_tried")),
     ("docs/OPERATIONS.md", "Positions", Test("tests/walks.rs", "positions_are_shown_and_changed")),
     ("docs/OPERATIONS.md", "Retention", Test("tests/walks.rs", "a_day_of_logs_is_dropped")),

@@ -225,3 +225,38 @@ async fn a_wrong_secret_is_told_at_the_start_and_not_shown() {
     assert!(!format!("{error} {error:?}").contains(secret), "{error:?}");
     assert_eq!(bucket.keys().await, [""; 0]);
 }
+
+/// Hangs up on everybody until it is told where to lead them.
+async fn door(mut leads_to: tokio::sync::watch::Receiver<Option<String>>, listener: tokio::net::TcpListener) {
+    loop {
+        let (mut guest, _) = listener.accept().await.expect("somebody comes");
+        let Some(address) = leads_to.borrow_and_update().clone() else { continue };
+        tokio::spawn(async move {
+            let mut service = tokio::net::TcpStream::connect(address).await.expect("the service is there");
+            let _ = tokio::io::copy_bidirectional(&mut guest, &mut service).await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_away_at_the_start_is_waited_for() {
+    let Some(bucket) = Bucket::new("a_service_that_is_away_at_the_start_is_waited_for").await else { return };
+    let bench = Bench::sqlite().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let (lead, leads_to) = tokio::sync::watch::channel(None);
+    tokio::spawn(door(leads_to, listener));
+    let mut config = bucket.config();
+    config.s3.endpoint = Some(endpoint);
+    let health = Health::new();
+    let mut sink =
+        smartlog_sinks::parquet_sink(&config, &bench.config, health.clone(), CancellationToken::new());
+    let opening = tokio::spawn(async move { sink.resume(&[source()]).await.map(drop) });
+    while health.retries() == 0 && !opening.is_finished() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(!opening.is_finished(), "it gave up: {:?}", opening.await);
+    lead.send_replace(bucket.endpoint.strip_prefix("http://").map(str::to_owned));
+    opening.await.expect("no panic").expect("it goes on by itself");
+    assert!(matches!(health.state(), smartlog_sinks::State::Ok), "{:?}", health.state());
+}

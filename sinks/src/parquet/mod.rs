@@ -281,7 +281,7 @@ impl Opened {
 
 /// Connects target and ledger, and starts the uploader.
 async fn open(config: &ExportConfig, store: &StoreConfig, patience: &Patience) -> Result<Opened, SinkError> {
-    let target = target::open(config).await?;
+    let target = until_done!(patience, target::open(config))?;
     let ledger = |tables| Ledger::new(tables, target.url().to_owned());
     let mut ours = ledger(Tables::new(store, patience.clone())?);
     ours.check_owned(&*target, patience).await?;
