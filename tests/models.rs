@@ -361,7 +361,7 @@ fn bad_arguments_say_what_to_do() {
         (&["train", "--from", "-", "--features", "log_rate,latency"], "pattern_entropy, found `latency`"),
         (&["train", "--from", "-", "--features", "log_rate,log_rate"], "found `log_rate` twice"),
         (
-            &["train", "--from", "-", "--features", "pattern_entropy", "--patterns-enabled", "false"],
+            &["run", "--models-enabled", "--features", "pattern_entropy", "--patterns-enabled=false"],
             "pattern_entropy needs patterns.enabled = true",
         ),
     ] {

@@ -194,9 +194,7 @@ fn what_scores_decided_is_decided_again_with_the_model_of_that_time() {
 
 #[test]
 fn what_scores_of_patterns_decided_is_decided_again_with_the_model_of_that_time() {
-    let features =
-        "pattern_entropy,log_rate,error_rate,avg_message_length,unique_services,hour_of_day,new_pattern_rate";
-    what_scores_decided_is_decided_again(&["--features", features]);
+    what_scores_decided_is_decided_again(&["--features", "pattern_entropy,error_rate"]);
 }
 
 fn what_scores_decided_is_decided_again(of: &[&str]) {
