@@ -29,6 +29,7 @@ use crate::models::{Scoring, loader, tapped};
 use crate::rows::{WindowsFile, rows_to};
 use crate::sources::{Assignment, Pace, Sources, source, wall_us};
 use crate::telemetry;
+use prometheus_client::metrics::histogram::Histogram;
 use smartlog_operators::admit::admit;
 use smartlog_operators::breakdown::{self, Gathered, breakdown};
 use smartlog_operators::clock::clock;
@@ -200,18 +201,22 @@ pub fn build(worker: &mut Worker, blueprint: &Blueprint, share: Share) {
 
         let told = expected(explained, said.broadcast(), seeds, ticks.clone(), blueprint.memory());
         let changes = changes.concat(slots).concat(hours).concat(learned).concat(told);
-        let (took, began) = (blueprint.meters.tick.clone(), pace.epoch_at(wall_us()));
-        let closed = move |epoch| {
-            // Seeds have an epoch of their own, long ago.
-            if epoch < began {
-                return;
-            }
+        let closed = timed(blueprint.meters.tick.clone(), pace);
+        committer(changes, reports, ticks, max_lateness, mailbox, closed);
+    });
+}
+
+/// Takes note of how long each epoch took, from its end until every worker was done with it.
+fn timed(took: Histogram, pace: Pace) -> impl Fn(Epoch) {
+    // Seeds have an epoch of their own, long ago.
+    let began = pace.epoch_at(wall_us());
+    move |epoch| {
+        if epoch >= began {
             let since = pace.since_end_of(epoch, wall_us());
             took.observe(since.as_secs_f64());
             telemetry::tick(since);
-        };
-        committer(changes, reports, ticks, max_lateness, mailbox, closed);
-    });
+        }
+    }
 }
 
 /// What [`made_of`] looks at.

@@ -34,14 +34,13 @@ fn lines(random: &mut Random, late: i64) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut kinds: Vec<usize> = vec![4; SERVICES];
     for second in 0..SECONDS {
-        for service in 0..SERVICES {
+        for (service, kinds) in kinds.iter_mut().enumerate() {
             if random.happens(0.004) {
-                kinds[service] += 1;
+                *kinds += 1;
             }
             for _ in 0..random.within(0, 4) {
                 // The newest half of the time, at first.
-                let kind =
-                    if random.happens(0.2) { kinds[service] - 1 } else { random.within(0, 4) as usize };
+                let kind = if random.happens(0.2) { *kinds - 1 } else { random.within(0, 4) as usize };
                 let arrival =
                     second + if late > 0 && random.happens(0.1) { random.within(0, late) } else { 0 };
                 // Every other kind is one that all services have words for.

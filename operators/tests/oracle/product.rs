@@ -200,9 +200,7 @@ fn build(worker: &mut timely::worker::Worker, run: &Run, results: &Arc<Mutex<Vec
         let breakdown::Outputs { rows: served, changes: told } = counted(inputs(served, changes_of_rows), 0);
         detected.concat(served.clone().flat_map(|_| None)).connect_loop(from_below);
         let features = served.map(Out::Features);
-        let detected = told;
-
-        let changes = changes.concat(slots).concat(hours).concat(learned).concat(detected).map(Out::Change);
+        let changes = changes.concat(slots).concat(hours).concat(learned).concat(told).map(Out::Change);
         let rows = rows.map(Out::Row);
         let sums_of_window = sums_of_window.map(|(service, at, diff)| Out::Rolling(service, at, diff));
         collect(
