@@ -17,7 +17,7 @@ use crate::evidence;
 use crate::flow::{Flow, Others, Who};
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
 use crate::rules;
-use crate::seconds::Seconds;
+use crate::seconds::{Seconds, each_addition};
 use crate::settings;
 use crate::sums::{Diff, Sums, sums};
 use crate::window::{RollingTrace, SecondsTrace, kept_seconds};
@@ -425,7 +425,7 @@ pub fn detect<'scope>(
             seeds_in.for_each(|_, data| data.drain(..).for_each(|seed| all.restore(seed)));
             seconds_in.for_each(|_, spans| {
                 for batch in spans.drain(..).filter_map(|span| span.inner) {
-                    each_addition(batch.cursor(), &batch, |epoch, service, second| {
+                    each_addition(&batch, |epoch, service, second| {
                         let of_epoch: &mut Changed = changed.entry(epoch).or_default();
                         let earliest = of_epoch.entry(service.clone()).or_default();
                         *earliest = earliest.map_or(Some(second), |earliest| Some(earliest.min(second)));
@@ -484,29 +484,6 @@ fn take_through(changed: &mut BTreeMap<Epoch, Changed>, epoch: Epoch) -> Changed
         *earliest = [*earliest, second].into_iter().flatten().min();
     }
     all
-}
-
-/// Calls `visit` with the epoch, service and second of every addition; what is only forgotten does not count.
-fn each_addition<C>(mut cursor: C, storage: &C::Storage, mut visit: impl FnMut(Epoch, &CompactString, i64))
-where
-    C: for<'k> Cursor<
-            Key<'k> = &'k CompactString,
-            Val<'k> = &'k i64,
-            TimeGat<'k> = &'k Epoch,
-            DiffGat<'k> = &'k Diff,
-        >,
-{
-    while let Some(service) = cursor.get_key(storage) {
-        while let Some(&second) = cursor.get_val(storage) {
-            cursor.map_times(storage, |epoch, diff| {
-                if diff.0 > 0 {
-                    visit(*epoch, service, second);
-                }
-            });
-            cursor.step_val(storage);
-        }
-        cursor.step_key(storage);
-    }
 }
 
 fn wanted(all: &mut Services, changed: Changed, tick: &Tick) -> BTreeMap<CompactString, Wanted> {

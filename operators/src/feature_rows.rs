@@ -15,14 +15,13 @@ use crate::closed_epochs::ClosedEpochs;
 use crate::features::{self, WIDTH, Window};
 use crate::pattern_window::PatternSums;
 use crate::record::{Epoch, Tick, WHOLE_STREAM};
-use crate::seconds::Seconds;
-use crate::sums::{Diff, Sums};
+use crate::seconds::{Seconds, each_addition};
+use crate::sums::Sums;
 use crate::window::SecondsTrace;
 use crate::window_rows::rows_of;
 use compact_str::CompactString;
 use differential_dataflow::operators::arrange::Arranged;
-use differential_dataflow::trace::cursor::Cursor;
-use differential_dataflow::trace::{Navigable, TraceReader};
+use differential_dataflow::trace::TraceReader;
 use serde::{Deserialize, Serialize};
 use smartlog_schema::window::{WINDOW_SECONDS, bucket_of, floor_to};
 use std::collections::BTreeMap;
@@ -142,7 +141,7 @@ fn feature_windows<'scope>(
         move |frontiers| {
             seconds_in.for_each(|_, spans| {
                 for batch in spans.drain(..).filter_map(|span| span.inner) {
-                    each_addition(batch.cursor(), &batch, |service, second| takes.saw(service, second));
+                    each_addition(&batch, |_, service, second| takes.saw(service, second));
                 }
             });
             ticks_in.for_each(|cap, data| {
@@ -158,20 +157,16 @@ fn feature_windows<'scope>(
                     let mut parts = parts_out.activate();
                     let mut parts = parts.session(&caps[0]);
                     let mut services_at: BTreeMap<i64, i64> = BTreeMap::new();
-                    each_service(
-                        &mut trace,
-                        takes.live.keys(),
-                        after - WINDOW_SECONDS,
-                        epoch,
-                        |service, seconds| {
-                            for (end, sums) in rows_of(seconds, HOP_SECONDS, after, through) {
-                                if *service != WHOLE_STREAM {
-                                    *services_at.entry(end).or_default() += 1;
-                                }
-                                parts.give((end, service.clone(), sums));
+                    let mut sums = Seconds::as_of(&mut trace, epoch);
+                    for service in takes.live.keys() {
+                        let seconds = sums.of(service, after - WINDOW_SECONDS);
+                        for (end, sums) in rows_of(seconds, HOP_SECONDS, after, through) {
+                            if *service != WHOLE_STREAM {
+                                *services_at.entry(end).or_default() += 1;
                             }
-                        },
-                    );
+                            parts.give((end, service.clone(), sums));
+                        }
+                    }
                     counts_out.activate().session(&caps[1]).give_iterator(services_at.into_iter());
                     takes.forget_silent(through);
                 }
@@ -182,43 +177,6 @@ fn feature_windows<'scope>(
         }
     });
     (parts, counts)
-}
-
-/// Calls `visit` with the service and second of every addition of a batch.
-fn each_addition<C>(mut cursor: C, storage: &C::Storage, mut visit: impl FnMut(&CompactString, i64))
-where
-    C: for<'k> Cursor<
-            Key<'k> = &'k CompactString,
-            Val<'k> = &'k i64,
-            TimeGat<'k> = &'k Epoch,
-            DiffGat<'k> = &'k Diff,
-        >,
-{
-    while let Some(service) = cursor.get_key(storage) {
-        while let Some(&second) = cursor.get_val(storage) {
-            let mut added = false;
-            cursor.map_times(storage, |_, diff| added |= diff.0 > 0);
-            if added {
-                visit(service, second);
-            }
-            cursor.step_val(storage);
-        }
-        cursor.step_key(storage);
-    }
-}
-
-/// Calls `visit` for each of `services` (ascending) with its sums per second from `from` on, ascending, as of `epoch`.
-pub(crate) fn each_service<'a>(
-    trace: &mut SecondsTrace,
-    services: impl IntoIterator<Item = &'a CompactString>,
-    from: i64,
-    epoch: Epoch,
-    mut visit: impl FnMut(&CompactString, &[(i64, Sums)]),
-) {
-    let mut seconds = Seconds::as_of(trace, epoch);
-    for service in services {
-        visit(service, seconds.of(service, from));
-    }
 }
 
 /// Gives each window its count of services, once all workers have told theirs.

@@ -13,11 +13,12 @@
 use crate::closed_epochs::ClosedEpochs;
 use crate::evidence::{self, ScoredBy};
 use crate::explain::words;
-use crate::feature_rows::{FeatureRow, HOP_SECONDS, each_service};
+use crate::feature_rows::{FeatureRow, HOP_SECONDS};
 use crate::features::{self, Columns, WIDTH, Window};
 use crate::outliers::{Outliers, Seen};
 use crate::pattern_window::PatternSums;
 use crate::record::{Change, Epoch, Keyed, Tick, WHOLE_STREAM};
+use crate::seconds::Seconds;
 use crate::settings::Detection;
 use crate::sums::{Sums, sums};
 use crate::window::{RollingTrace, SecondsTrace};
@@ -472,11 +473,11 @@ impl Traces {
         if !episode.status.is_closed() {
             return (end, open_window(&mut self.rolling, service, epoch));
         }
-        let (end, mut total) = (episode.last_seen, Sums::default());
-        each_service(&mut self.seconds, [service], end - WINDOW_SECONDS, epoch, |_, seconds| {
-            let inside = seconds.iter().take_while(|(second, _)| *second < end);
-            total = inside.fold(Sums::default(), |sum, (_, sums)| sum + *sums);
-        });
+        let end = episode.last_seen;
+        let mut seconds = Seconds::as_of(&mut self.seconds, epoch);
+        let seconds = seconds.of(service, end - WINDOW_SECONDS);
+        let inside = seconds.iter().take_while(|(second, _)| *second < end);
+        let total = inside.fold(Sums::default(), |sum, (_, sums)| sum + *sums);
         (end, total)
     }
 

@@ -61,6 +61,22 @@ impl Seconds {
     }
 }
 
+/// Calls `visit` with the epoch, service and second of every addition of a batch; what is only forgotten does not count.
+pub(crate) fn each_addition(batch: &Batch, mut visit: impl FnMut(Epoch, &CompactString, i64)) {
+    let mut cursor = batch.cursor();
+    while let Some(service) = cursor.get_key(batch) {
+        while let Some(&second) = cursor.get_val(batch) {
+            cursor.map_times(batch, |epoch, diff| {
+                if diff.0 > 0 {
+                    visit(*epoch, service, second);
+                }
+            });
+            cursor.step_val(batch);
+        }
+        cursor.step_key(batch);
+    }
+}
+
 /// Sums of the same second become one; seconds without any are left out. Ascending.
 fn add_up(found: &mut Vec<(i64, Sums)>) {
     found.sort_unstable_by_key(|(second, _)| *second);

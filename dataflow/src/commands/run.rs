@@ -94,14 +94,15 @@ fn follow(
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<Option<Arc<follow::Watch>>> {
     let Some(settings) = config.follow()? else { return Ok(None) };
-    job.scoring = Some(settings.scoring());
+    let scoring = settings.scoring();
+    job.scoring = Some(scoring.clone());
     if job.cluster.as_ref().is_some_and(|cluster| cluster.process != 0) {
         return Ok(None);
     }
     let store = job.storage.as_ref().map(|storage| (storage.store.clone(), runtime.handle().clone()));
     let (follower, watch) = follow::follower(settings, store, Arc::clone(stop))?;
     job.models = Some(Box::new(|in_force: Vec<ModelSwap>| follower.start(&in_force)));
-    job.scoring = job.scoring.take().map(|scoring| Scoring { tap: watch.memory.tap(), ..scoring });
+    job.scoring = Some(Scoring { tap: watch.memory.tap(), ..scoring });
     let watch = Arc::new(watch);
     let woken = Arc::clone(&watch);
     runtime.spawn(async move {

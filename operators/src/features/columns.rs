@@ -47,11 +47,6 @@ impl Columns {
         if places.is_empty() { Err(Refusal::None) } else { Ok(Columns(places)) }
     }
 
-    /// Every feature.
-    pub fn all() -> Self {
-        Columns((0..WIDTH).collect())
-    }
-
     /// Those that need nothing counted but what every window has: what a model looks at unless it is told otherwise.
     pub fn of_sums() -> Self {
         Columns((0..WIDTH).filter(|&at| !FEATURES[at].is_of_patterns).collect())
@@ -92,7 +87,7 @@ mod tests {
         assert_eq!(columns.pick(&values, &mut row), [6.0, 0.0]);
         assert_eq!(columns.names().collect::<Vec<_>>(), ["pattern_entropy", "log_rate"]);
         assert_eq!(columns.of_patterns(), Some("pattern_entropy"));
-        assert_eq!(Columns::of(names()), Ok(Columns::all()));
+        assert_eq!(Columns::of(names()), Ok(Columns((0..WIDTH).collect())));
     }
 
     #[test]
