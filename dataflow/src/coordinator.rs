@@ -22,14 +22,16 @@ use smartlog_schema::feedback::Said;
 use smartlog_schema::position::{Positions, TopicPartition};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
+use timely::scheduling::activate::SyncActivator;
 
 /// Between two looks for new partitions.
 const LOOK: Duration = Duration::from_secs(5);
@@ -70,35 +72,66 @@ pub struct Brief {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Starts the coordinator; its orders arrive in the returned channel, which closes when there will be no more.
+/// Where the dataflow takes orders from.
+pub struct Inbox {
+    orders: Receiver<Order>,
+    bell: Bell,
+}
+
+/// Sends orders, and wakes who takes them: they would wait for the end of a tick otherwise.
+struct Outbox {
+    orders: SyncSender<Order>,
+    bell: Bell,
+}
+
+/// Silent until the dataflow is there, which takes what came before by itself.
+type Bell = Arc<OnceLock<SyncActivator>>;
+
+impl Outbox {
+    /// Whether somebody takes orders still: the dataflow may be gone, and then nobody is left to tell.
+    fn send(&self, order: Order) -> bool {
+        let sent = self.orders.send(order).is_ok();
+        ring(&self.bell);
+        sent
+    }
+}
+
+fn ring(bell: &Bell) {
+    if let Some(dataflow) = bell.get() {
+        // The worker is gone when this fails: nobody is left to wake.
+        let _ = dataflow.activate();
+    }
+}
+
+/// Starts the coordinator; its orders arrive in the returned inbox, which closes when there will be no more.
 pub fn start(
     sources: &Sources,
     brief: Brief,
     fail: impl Fn(anyhow::Error) + Send + 'static,
-) -> anyhow::Result<Receiver<Order>> {
+) -> anyhow::Result<Inbox> {
     // The dataflow takes orders as fast as they come; the bound only keeps a large snapshot from being held twice.
     let (orders, receiver) = sync_channel(4096);
+    let bell = Bell::default();
+    let inbox = Inbox { orders: receiver, bell: Arc::clone(&bell) };
+    let outbox = Outbox { orders, bell: Arc::clone(&bell) };
     let sources = sources.clone();
     std::thread::Builder::new().name("coordinator".into()).spawn(move || {
         let stop = Arc::clone(&brief.stop);
         let result = match sources {
-            Sources::Files(paths) => of_files(&paths, brief, &orders),
-            Sources::Kafka(settings) => of_kafka(&settings, brief, &orders),
+            Sources::Files(paths) => of_files(&paths, brief, outbox),
+            Sources::Kafka(settings) => of_kafka(&settings, brief, outbox),
         };
+        // That there will be no more is news as well.
+        ring(&bell);
         match result {
             Err(error) if !stop.load(Ordering::Relaxed) => fail(error),
             _ => {}
         }
     })?;
-    Ok(receiver)
+    Ok(inbox)
 }
 
-/// The receiver is gone only when the dataflow is: nobody is left to tell.
-fn send(orders: &SyncSender<Order>, order: Order) -> bool {
-    orders.send(order).is_ok()
-}
-
-fn seed(snapshot: &mut Snapshot, orders: &SyncSender<Order>) -> bool {
+fn seed(snapshot: &mut Snapshot, orders: &Outbox) -> bool {
     let seconds = std::mem::take(&mut snapshot.seconds).into_iter();
     let seconds = seconds.map(|(service, second, sums)| Keyed::SeedSecond(Partial { service, second, sums }));
     let detectors = std::mem::take(&mut snapshot.detectors).into_iter();
@@ -108,7 +141,7 @@ fn seed(snapshot: &mut Snapshot, orders: &SyncSender<Order>) -> bool {
     let episodes = std::mem::take(&mut snapshot.episodes).into_iter();
     let episodes = episodes.map(|episode| Keyed::SeedEpisode(Box::new(episode)));
     // Detectors first: an episode or a second alone makes a new one.
-    detectors.chain(episodes).chain(seconds).chain(minutes).all(|keyed| send(orders, Order::Seed(keyed)))
+    detectors.chain(episodes).chain(seconds).chain(minutes).all(|keyed| orders.send(Order::Seed(keyed)))
 }
 
 /// Where time stood, by the stored clock and by the stored seconds.
@@ -121,26 +154,26 @@ fn stored_time(brief: &Brief) -> (ClockState, StoredTime) {
     (clock, stored)
 }
 
-fn of_files(paths: &[PathBuf], mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {
+fn of_files(paths: &[PathBuf], mut brief: Brief, orders: Outbox) -> anyhow::Result<()> {
     let name =
         |(index, path): (i32, &PathBuf)| TopicPartition::new(format!("file:{}", path.display()), index);
     let partitions: Vec<TopicPartition> = (0..).zip(paths).map(name).collect();
     let (clock, stored) = stored_time(&brief);
-    seed(&mut brief.snapshot, orders);
-    send(orders, Order::Plan(Plan { partitions: partitions.clone(), clock, stored }));
+    seed(&mut brief.snapshot, &orders);
+    orders.send(Order::Plan(Plan { partitions: partitions.clone(), clock, stored }));
     for source in partitions {
         let assignment = Assignment { source, start: 0, end: None, attached: 0, time_us: None, clock_us: 0 };
-        send(orders, Order::Assign(assignment));
+        orders.send(Order::Assign(assignment));
     }
     Ok(())
 }
 
-fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -> anyhow::Result<()> {
+fn of_kafka(settings: &Settings, mut brief: Brief, orders: Outbox) -> anyhow::Result<()> {
     let client = client(settings)?;
     let (clock, stored) = stored_time(&brief);
     let mut known: BTreeMap<TopicPartition, ()> = BTreeMap::new();
     let mut first = true;
-    seed(&mut brief.snapshot, orders);
+    seed(&mut brief.snapshot, &orders);
     while let Some(partitions) = wait_for_partitions(&client, settings, &brief.stop, first) {
         let mut fresh = Vec::new();
         for (source, low, high) in partitions {
@@ -154,8 +187,8 @@ fn of_kafka(settings: &Settings, mut brief: Brief, orders: &SyncSender<Order>) -
             if !first {
                 tracing::info!("new partitions: {}", names(&fresh));
             }
-            send(orders, Order::Plan(Plan { partitions, clock: clock.clone(), stored }));
-            if !fresh.into_iter().all(|assignment| send(orders, Order::Assign(assignment))) {
+            orders.send(Order::Plan(Plan { partitions, clock: clock.clone(), stored }));
+            if !fresh.into_iter().all(|assignment| orders.send(Order::Assign(assignment))) {
                 return Ok(());
             }
         }
@@ -340,10 +373,10 @@ pub struct Orders<'scope> {
     pub said: StreamVec<'scope, Epoch, Said>,
 }
 
-/// Brings orders into the dataflow. The receivers: on worker 0 only.
+/// Brings orders into the dataflow. `inbox` and the receivers: on worker 0 only.
 pub fn orders<'scope>(
     scope: Scope<'scope, Epoch>,
-    receiver: Option<Receiver<Order>>,
+    inbox: Option<Inbox>,
     model_orders: Option<Receiver<ModelOrder>>,
     feedback: Option<Receiver<Said>>,
     pace: Pace,
@@ -359,12 +392,17 @@ pub fn orders<'scope>(
     let mut assignments_out = OutputBuilder::from(assignments_out);
     let mut models_out = OutputBuilder::from(models_out);
     let mut said_out = OutputBuilder::from(said_out);
-    let activator = scope.activator_for(builder.operator_info().address);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(Rc::clone(&address));
+    if let Some(inbox) = &inbox {
+        inbox.bell.get_or_init(|| scope.worker().sync_activator_for(address.to_vec()));
+    }
     builder.build_reschedule(move |capabilities| {
         let mut capabilities: Vec<Capability<Epoch>> =
-            if receiver.is_some() { capabilities } else { Vec::new() };
+            if inbox.is_some() { capabilities } else { Vec::new() };
+        let mut timer: Option<Instant> = None;
         move |_frontiers| {
-            let (Some(receiver), false) = (&receiver, capabilities.is_empty()) else { return false };
+            let (Some(inbox), false) = (&inbox, capabilities.is_empty()) else { return false };
             let mut over = pace.stop.load(Ordering::Relaxed);
             {
                 let mut seeds_out = seeds_out.activate();
@@ -380,7 +418,7 @@ pub fn orders<'scope>(
                     said_out.activate().session(&capabilities[4]).give_iterator(feedback.try_iter());
                 }
                 loop {
-                    match receiver.try_recv() {
+                    match inbox.orders.try_recv() {
                         Ok(Order::Seed(seed)) => seeds.give(seed),
                         Ok(Order::Plan(plan)) => plans.give(plan),
                         Ok(Order::Assign(assignment)) => assignments.give(assignment),
@@ -403,8 +441,14 @@ pub fn orders<'scope>(
                     capability.downgrade(&epoch);
                 }
             }
-            // Every epoch waits for this: a timer of its own would hold each of them up by the same part of a tick.
-            activator.activate_after(pace.rest_of_epoch(now_us));
+            // Every epoch waits for this: a timer of its own would hold each of them up by the same part of a tick. One is
+            // enough, however often orders wake it meanwhile.
+            let now = Instant::now();
+            if timer.is_none_or(|due| due <= now) {
+                let rest = pace.rest_of_epoch(now_us);
+                activator.activate_after(rest);
+                timer = Some(now + rest);
+            }
             true
         }
     });

@@ -22,7 +22,7 @@
 //! knows what people say: the coordinator brings that in as well.
 
 use crate::committer::{Mailbox, committer};
-use crate::coordinator::{Order, Orders, orders};
+use crate::coordinator::{Inbox, Orders, orders};
 use crate::lanes::{OfWorker, logs_to};
 use crate::metrics::Meters;
 use crate::models::{Scoring, loader, tapped};
@@ -106,7 +106,7 @@ impl Blueprint {
 /// What one worker alone gets.
 #[derive(Default)]
 pub struct Share {
-    pub orders: Option<Receiver<Order>>,
+    pub orders: Option<Inbox>,
     /// One lane per log sink.
     pub logs: OfWorker,
     pub models: Option<Receiver<ModelOrder>>,

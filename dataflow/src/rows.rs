@@ -1,8 +1,11 @@
 //! Window rows as a CSV file: `window_end,service,log_count,error_count,avg_message_length,unique_services`.
 
+use compact_str::CompactString;
 use smartlog_operators::record::Epoch;
+use smartlog_operators::sums::Sums;
 use smartlog_operators::window_rows::WindowRow;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -30,19 +33,42 @@ impl WindowsFile {
         Ok(WindowsFile(csv))
     }
 
-    /// Writes rows, ascending by window and service; each window's rows are all there.
-    fn write(&mut self, rows: &[WindowRow]) -> anyhow::Result<()> {
-        for window in rows.chunk_by(|a, b| a.end == b.end) {
-            let end = jiff::Timestamp::from_second(window[0].end)?.to_string();
-            let services = window.len().to_string();
-            for WindowRow { service, sums, .. } in window {
-                let (logs, errors) = (sums.logs.to_string(), sums.errors.to_string());
-                let average = sums.avg_message_length().to_string();
-                self.0.write_record([&end, service.as_str(), &logs, &errors, &average, &services])?;
-            }
+    /// Writes all rows of the window that ends at `end`, ascending by service.
+    fn write(&mut self, end: i64, rows: &[Row]) -> csv::Result<()> {
+        let (csv, mut integers) = (&mut self.0, [itoa::Buffer::new(); 3]);
+        let end = jiff::Timestamp::from_second(end).map_err(std::io::Error::other)?.to_string();
+        let mut average = String::new();
+        let [services, logs, errors] = &mut integers;
+        let services = services.format(rows.len());
+        for (service, sums) in rows {
+            average.clear();
+            let _ = write!(average, "{}", sums.avg_message_length());
+            let (logs, errors) = (logs.format(sums.logs), errors.format(sums.errors));
+            csv.write_record([&end, service.as_str(), logs, errors, &average, services])?;
         }
-        self.0.flush()?;
         Ok(())
+    }
+}
+
+/// A service and the sums of its window.
+type Row = (CompactString, Sums);
+
+/// The windows of an epoch, by their end.
+#[derive(Default)]
+struct Open(BTreeMap<i64, Vec<Row>>);
+
+impl Open {
+    fn add(&mut self, WindowRow { end, service, sums }: WindowRow) {
+        self.0.entry(end).or_default().push((service, sums));
+    }
+
+    fn write(self, file: &mut WindowsFile) -> anyhow::Result<()> {
+        for (end, mut rows) in self.0 {
+            // Each worker gives its own by service: a stable sort makes use of what is in order.
+            rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+            file.write(end, &rows)?;
+        }
+        Ok(file.0.flush()?)
     }
 }
 
@@ -55,17 +81,17 @@ pub fn rows_to<'scope>(
     let mut builder = OperatorBuilder::new("windows_file".to_owned(), rows.scope());
     let mut rows = builder.new_input(rows, Exchange::new(|_: &WindowRow| 0));
     builder.build(move |_| {
-        let mut open: BTreeMap<Epoch, Vec<WindowRow>> = BTreeMap::new();
+        let mut open: BTreeMap<Epoch, Open> = BTreeMap::new();
         move |frontiers| {
             rows.for_each(|cap, data| {
                 if let Some(&epoch) = cap.least() {
-                    open.entry(epoch).or_default().append(data);
+                    let open = open.entry(epoch).or_default();
+                    data.drain(..).for_each(|row| open.add(row));
                 }
             });
             while let Some(entry) = open.first_entry().filter(|e| !frontiers[0].less_equal(e.key())) {
-                let mut rows = entry.remove();
-                rows.sort_unstable();
-                if let Some(Err(error)) = file.as_mut().map(|file| file.write(&rows)) {
+                let windows = entry.remove();
+                if let Some(Err(error)) = file.as_mut().map(|file| windows.write(file)) {
                     fail(error.context("writing the windows file"));
                     file = None;
                 }
