@@ -9,7 +9,7 @@
 use crate::lanes::NEAR;
 use crate::sources::kafka::{self, Settings, describe};
 use crate::sources::kafka_client::{Client, client, refused};
-use crate::sources::{Assignment, Pace, Sources, gap, wall_us};
+use crate::sources::{Assignment, Pace, Sources, Waker, gap, waker, wall_us};
 use anyhow::Context;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -31,7 +31,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
-use timely::scheduling::activate::SyncActivator;
+use timely::scheduling::Activator;
 
 /// Between two looks for new partitions.
 const LOOK: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ struct Outbox {
 }
 
 /// Silent until the dataflow is there, which takes what came before by itself.
-type Bell = Arc<OnceLock<SyncActivator>>;
+type Bell = Arc<OnceLock<Waker>>;
 
 impl Outbox {
     /// Whether somebody takes orders still: the dataflow may be gone, and then nobody is left to tell.
@@ -97,9 +97,8 @@ impl Outbox {
 }
 
 fn ring(bell: &Bell) {
-    if let Some(dataflow) = bell.get() {
-        // The worker is gone when this fails: nobody is left to wake.
-        let _ = dataflow.activate();
+    if let Some(wake) = bell.get() {
+        wake();
     }
 }
 
@@ -373,6 +372,26 @@ pub struct Orders<'scope> {
     pub said: StreamVec<'scope, Epoch, Said>,
 }
 
+/// Wakes the operator at the end of each epoch.
+///
+/// Every epoch waits for it: a timer of its own would hold each of them up by the same part of a tick. One is enough,
+/// however often orders wake it meanwhile.
+struct EndsOfEpochs {
+    activator: Activator,
+    next: Option<Instant>,
+}
+
+impl EndsOfEpochs {
+    /// `rest`: until the epoch ends.
+    fn wake_at_next(&mut self, rest: Duration) {
+        let now = Instant::now();
+        if self.next.is_none_or(|next| next <= now) {
+            self.activator.activate_after(rest);
+            self.next = Some(now + rest);
+        }
+    }
+}
+
 /// Brings orders into the dataflow. `inbox` and the receivers: on worker 0 only.
 pub fn orders<'scope>(
     scope: Scope<'scope, Epoch>,
@@ -393,14 +412,13 @@ pub fn orders<'scope>(
     let mut models_out = OutputBuilder::from(models_out);
     let mut said_out = OutputBuilder::from(said_out);
     let address = builder.operator_info().address;
-    let activator = scope.activator_for(Rc::clone(&address));
+    let mut ends = EndsOfEpochs { activator: scope.activator_for(Rc::clone(&address)), next: None };
     if let Some(inbox) = &inbox {
-        inbox.bell.get_or_init(|| scope.worker().sync_activator_for(address.to_vec()));
+        inbox.bell.get_or_init(|| waker(scope, &address));
     }
     builder.build_reschedule(move |capabilities| {
         let mut capabilities: Vec<Capability<Epoch>> =
             if inbox.is_some() { capabilities } else { Vec::new() };
-        let mut timer: Option<Instant> = None;
         move |_frontiers| {
             let (Some(inbox), false) = (&inbox, capabilities.is_empty()) else { return false };
             let mut over = pace.stop.load(Ordering::Relaxed);
@@ -441,14 +459,7 @@ pub fn orders<'scope>(
                     capability.downgrade(&epoch);
                 }
             }
-            // Every epoch waits for this: a timer of its own would hold each of them up by the same part of a tick. One is
-            // enough, however often orders wake it meanwhile.
-            let now = Instant::now();
-            if timer.is_none_or(|due| due <= now) {
-                let rest = pace.rest_of_epoch(now_us);
-                activator.activate_after(rest);
-                timer = Some(now + rest);
-            }
+            ends.wake_at_next(pace.rest_of_epoch(now_us));
             true
         }
     });

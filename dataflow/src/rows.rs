@@ -5,7 +5,6 @@ use smartlog_operators::record::Epoch;
 use smartlog_operators::sums::Sums;
 use smartlog_operators::window_rows::WindowRow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -34,17 +33,11 @@ impl WindowsFile {
     }
 
     /// Writes all rows of the window that ends at `end`, ascending by service.
-    fn write(&mut self, end: i64, rows: &[Row]) -> csv::Result<()> {
-        let (csv, mut integers) = (&mut self.0, [itoa::Buffer::new(); 3]);
-        let end = jiff::Timestamp::from_second(end).map_err(std::io::Error::other)?.to_string();
-        let mut average = String::new();
-        let [services, logs, errors] = &mut integers;
-        let services = services.format(rows.len());
+    fn write(&mut self, end: i64, rows: &[Row]) -> anyhow::Result<()> {
+        let end = jiff::Timestamp::from_second(end)?.to_string();
         for (service, sums) in rows {
-            average.clear();
-            let _ = write!(average, "{}", sums.avg_message_length());
-            let (logs, errors) = (logs.format(sums.logs), errors.format(sums.errors));
-            csv.write_record([&end, service.as_str(), logs, errors, &average, services])?;
+            let average = sums.avg_message_length().to_string();
+            self.0.serialize((&end, service, sums.logs, sums.errors, average, rows.len()))?;
         }
         Ok(())
     }
@@ -55,9 +48,9 @@ type Row = (CompactString, Sums);
 
 /// The windows of an epoch, by their end.
 #[derive(Default)]
-struct Open(BTreeMap<i64, Vec<Row>>);
+struct Windows(BTreeMap<i64, Vec<Row>>);
 
-impl Open {
+impl Windows {
     fn add(&mut self, WindowRow { end, service, sums }: WindowRow) {
         self.0.entry(end).or_default().push((service, sums));
     }
@@ -81,12 +74,12 @@ pub fn rows_to<'scope>(
     let mut builder = OperatorBuilder::new("windows_file".to_owned(), rows.scope());
     let mut rows = builder.new_input(rows, Exchange::new(|_: &WindowRow| 0));
     builder.build(move |_| {
-        let mut open: BTreeMap<Epoch, Open> = BTreeMap::new();
+        let mut open: BTreeMap<Epoch, Windows> = BTreeMap::new();
         move |frontiers| {
             rows.for_each(|cap, data| {
                 if let Some(&epoch) = cap.least() {
-                    let open = open.entry(epoch).or_default();
-                    data.drain(..).for_each(|row| open.add(row));
+                    let windows = open.entry(epoch).or_default();
+                    data.drain(..).for_each(|row| windows.add(row));
                 }
             });
             while let Some(entry) = open.first_entry().filter(|e| !frontiers[0].less_equal(e.key())) {

@@ -16,7 +16,7 @@ mod kafka_watch;
 mod operator;
 mod pace;
 
-pub use operator::{source, wall_us};
+pub use operator::{source, waker, wall_us};
 pub use pace::{Board, Pace};
 
 use serde::{Deserialize, Serialize};

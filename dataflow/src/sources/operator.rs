@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
-use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::Activator;
 
 /// Records taken at a time: enough to make a batch worthwhile, few enough for ticks to stay on time.
@@ -29,6 +29,15 @@ const LOOKS_PER_EPOCH: u32 = 4;
 pub fn wall_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Wakes the operator at `address` from another thread.
+pub fn waker(scope: Scope<'_, Epoch>, address: &[usize]) -> Waker {
+    let activator = scope.worker().sync_activator_for(address.to_vec());
+    Arc::new(move || {
+        // The worker is gone when this fails: nobody is left to wake.
+        let _ = activator.activate();
+    })
 }
 
 /// Reads this worker's share of what `assignments` name, until it ends or is told to stop.
@@ -48,11 +57,7 @@ pub fn source<'scope>(
     let mut output = OutputBuilder::from(output);
     let info = builder.operator_info();
     let activator = scope.activator_for(Rc::clone(&info.address));
-    let waker = scope.worker().sync_activator_for(info.address.to_vec());
-    let reader = reader(Arc::new(move || {
-        // The worker is gone when this fails: nobody is left to wake.
-        let _ = waker.activate();
-    }));
+    let reader = reader(waker(scope, &info.address));
     let together = Together::new(pace.clone(), live);
     let mut source = match reader {
         Ok(reader) => Some(Source { reader, together, pace, activator, any: false }),
